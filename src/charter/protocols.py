@@ -1,0 +1,91 @@
+"""The seams of Charter: what a trainer may ask of the parts it is given.
+
+A trainer receives a Sampler, a Reward and a Learner and cannot name an implementation of any.
+`tests/contract/` holds one suite per seam and runs it on every implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from charter.types import Batch, Group, Prompt, Score
+
+
+@runtime_checkable
+class SamplingSettings(Protocol):
+    """The numbers a sampler needs; a recipe's [sampling] table has them."""
+
+    group_size: int
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+
+
+@runtime_checkable
+class Weights(Protocol):
+    """A handle on the policy's parameters at one version. In one process it shares their memory."""
+
+    version: int
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Completions out of a policy."""
+
+    def sample(
+        self, prompts: Sequence[Prompt], settings: SamplingSettings, step: int, *, stream: str = "train"
+    ) -> AsyncIterator[Group]:
+        """Yield one Group per prompt as it finishes, in any order.
+
+        The tokens are a pure function of (weights, seed, stream, step, prompt id, sample index, position).
+        """
+        ...
+
+    async def load(self, weights: Weights) -> None:
+        """Draw from these weights from now on."""
+        ...
+
+
+@runtime_checkable
+class Reward(Protocol):
+    """A score for a completion."""
+
+    name: str
+
+    async def score(self, group: Group) -> Sequence[Score]:
+        """One Score per rollout, in order. Failures are Scores of status "failed", not exceptions."""
+        ...
+
+    async def close(self) -> None:
+        """Free child processes and connections; the object is not used afterwards."""
+        ...
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """Where weights live and learn."""
+
+    @property
+    def version(self) -> int:
+        """Number of optimizer updates the weights have seen."""
+        ...
+
+    def step(self, batch: Batch, objective: Any) -> Mapping[str, float]:
+        """Learn from one batch; return metrics. A step whose gradient is not finite changes nothing and
+        reports `skipped = 1`."""
+        ...
+
+    def weights(self) -> Weights:
+        """A handle for `Sampler.load`."""
+        ...
+
+
+@runtime_checkable
+class PromptSource(Protocol):
+    """An endless, resumable order of prompts."""
+
+    def steps(self, prompts_per_step: int, *, start: int = 1) -> Iterator[tuple[int, tuple[Prompt, ...]]]:
+        """Yield (step, prompts) for step = start, start + 1, …; a pure function of data, seed and step."""
+        ...

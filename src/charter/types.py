@@ -1,0 +1,186 @@
+"""The nouns of Charter, in the order they flow.
+
+    GRPO        Prompt → Group(prompt, rollouts) → Scored(group, scores) → Batch → Update
+    imitation   Example(messages) → Batch → Update
+
+Every type is frozen, keyword-only and complete when it is made: a stage that knows more makes a
+new type rather than filling a field in later. Nothing here imports torch, so that recipes, data
+and run folders can be read on a machine without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypedDict
+
+Role = Literal["system", "user", "assistant", "tool"]
+StopReason = Literal["eos", "length", "failed"]
+"""Why a completion ended: an end-of-sequence id, the token limit, or a failure of the sampler."""
+
+ScoreStatus = Literal["scored", "abstained", "failed"]
+
+
+class Message(TypedDict):
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """What the policy is asked.
+
+    id: stable name of the prompt; with the seed, step and sample index it fixes every draw.
+    messages: the conversation so far. A plain-text prompt is one message of role "text", which is
+        tokenized as it stands, without a chat template.
+    fields: the other columns of its row (the reference answer, say); rewards read them by name.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """One completion, as it was drawn.
+
+    tokens: completion ids, the closing end-of-sequence id included when stop is "eos".
+    logprobs: log-probability of each token under the tempered distribution it was drawn from.
+    text: the decoded completion, special tokens left out.
+    version: number of optimizer updates the policy had seen when it drew this.
+    """
+
+    prompt_id: str
+    index: int
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    text: str
+    stop: StopReason
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The completions of one prompt, in the order of their index.
+
+    prompt_tokens: the ids the policy was conditioned on (empty when a remote sampler hides them).
+    """
+
+    prompt: Prompt
+    rollouts: tuple[Rollout, ...]
+    prompt_tokens: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """A reward's answer for one completion.
+
+    value: the reward, or None when the status is not "scored"; a failure is never a 0.
+    parts: each named reward's own value before weighing (None where that one abstained or failed).
+    note: why, in words: the schema path that failed, the exception, the limit that was hit.
+    """
+
+    value: float | None
+    parts: Mapping[str, float | None] = field(default_factory=dict[str, float | None])
+    note: str = ""
+    status: ScoreStatus = "scored"
+
+    def __post_init__(self) -> None:
+        if (self.value is None) == (self.status == "scored"):
+            raise ValueError(f"a score with status {self.status!r} cannot have the value {self.value!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """A group with one score per rollout, in the same order."""
+
+    group: Group
+    scores: tuple[Score, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.scores) != len(self.group.rollouts):
+            raise ValueError(
+                f"{len(self.scores)} scores for the {len(self.group.rollouts)} completions of {self.group.prompt.id}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A conversation to imitate: the loss falls on the assistant's turns alone."""
+
+    id: str
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """One continuation in a batch.
+
+    tokens: ids that follow the shared prefix.
+    mask: which of them carry loss.
+    advantage: weight of the policy-gradient term (unused by imitation).
+    sampler_logprobs: log-probabilities under the sampler, or empty where there was none.
+    """
+
+    tokens: tuple[int, ...]
+    mask: tuple[bool, ...]
+    advantage: float = 0.0
+    sampler_logprobs: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.tokens) != len(self.mask):
+            raise ValueError(f"{len(self.tokens)} tokens with a mask of {len(self.mask)}")
+        if self.sampler_logprobs and len(self.sampler_logprobs) != len(self.tokens):
+            raise ValueError(f"{len(self.tokens)} tokens with {len(self.sampler_logprobs)} log-probabilities")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """A prefix written once and the continuations that share it."""
+
+    prefix: tuple[int, ...]
+    branches: tuple[Branch, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """What the step's one normaliser counts, over *everything* sampled and scored in the step.
+
+    Trees that carry no gradient are left out of the batch but not out of these counts, so that not
+    forwarding them changes nothing but the time.
+
+    tokens: tokens with loss mask 1. sequences: completions with at least one of them.
+    completions: all completions that have a reward. prompts: groups with at least one unmasked token.
+    """
+
+    tokens: int
+    sequences: int
+    completions: int
+    prompts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one optimizer step learns from."""
+
+    trees: tuple[Tree, ...]
+    totals: Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """One finished step.
+
+    step: counted from 1. version: optimizer updates the policy has seen. metrics: name → value
+    (see `charter.run.metrics` for each name's meaning). scored: what the step sampled, in prompt
+    order; advantages: one row per group, None where a completion took no part.
+    """
+
+    step: int
+    version: int
+    metrics: Mapping[str, float]
+    scored: tuple[Scored, ...] = ()
+    advantages: tuple[tuple[float | None, ...], ...] = ()
