@@ -1,0 +1,1 @@
+"""Completions out of a policy."""

@@ -1,0 +1,195 @@
+"""Keys and values while decoding: a prompt's once per group, each completion's own beside it.
+
+Rows are kept as a rectangle `[N groups, G slots]`. A finished row leaves the dense part of the batch at once
+(its slot idles in attention only); when half of the slots idle, the rectangle is packed anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from charter.model.attention import AttentionSpec
+from charter.model.load import Policy
+from charter.model.prefix import TreeLayout, TreeSpan
+
+_FIRST_CAPACITY = 64
+PREFILL_TOKENS = 4096
+"""Most prompt tokens in one prefill forward (a single longer prompt still goes through whole)."""
+
+
+class GroupCache:
+    """Keys and values of N prompts, each continued by G completions that are at the same position t.
+
+    prompt_keys, prompt_values: per layer `[N, Hkv, P, D]`, padded to the longest prompt.
+    own_keys, own_values: per layer `[N · G, Hkv, capacity, D]`, of which the first t are filled.
+    """
+
+    def __init__(self, policy: Policy, prompts: Sequence[Sequence[int]], completions: int, max_new_tokens: int) -> None:
+        device = policy.device
+        self.completions = completions
+        self.step = 0
+        self.lengths = torch.tensor([len(p) for p in prompts], device=device)
+        self._max_new = max_new_tokens
+        self._shape = (policy.kv_heads, policy.head_dim)
+        self.prompt_keys: list[Tensor] = []
+        self.prompt_values: list[Tensor] = []
+        self.own_keys: list[Tensor] = []
+        self.own_values: list[Tensor] = []
+        self.last_hidden = self._prefill(policy, prompts)
+        for prompt_keys in self.prompt_keys:
+            shape = (len(prompts) * completions, prompt_keys.shape[1], min(max_new_tokens, _FIRST_CAPACITY), prompt_keys.shape[3])
+            self.own_keys.append(prompt_keys.new_zeros(shape))
+            self.own_values.append(prompt_keys.new_zeros(shape))
+
+    @property
+    def groups(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def slots(self) -> int:
+        return self.groups * self.completions
+
+    def _prefill(self, policy: Policy, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """Run every prompt once; keep its keys and values; return the last hidden state of each `[N, D]`."""
+        layers = policy.config.num_hidden_layers
+        shape = (len(prompts), self._shape[0], int(self.lengths.max()), self._shape[1])
+        last: list[Tensor] = []
+        for pack in _packs([len(p) for p in prompts], PREFILL_TOKENS):
+            spans: list[TreeSpan] = []
+            for i in pack:
+                spans.append(TreeSpan(spans[-1].start + spans[-1].prefix if spans else 0, len(prompts[i]), ()))
+            tokens = torch.tensor([t for i in pack for t in prompts[i]], device=policy.device)
+            positions = torch.cat([torch.arange(len(prompts[i])) for i in pack]).to(policy.device)
+            layout = _Recording(TreeLayout(spans, policy.device))
+            hidden = policy.hidden(tokens, positions, layout)
+            last.append(hidden[[span.start + span.prefix - 1 for span in spans]])
+            for layer in range(layers):
+                key, value = layout.seen[layer]
+                if len(self.prompt_keys) <= layer:
+                    self.prompt_keys.append(key.new_zeros(shape))
+                    self.prompt_values.append(value.new_zeros(shape))
+                for i, span in zip(pack, spans, strict=True):
+                    inside = slice(span.start, span.start + span.prefix)
+                    self.prompt_keys[layer][i, :, : span.prefix] = key[:, inside]
+                    self.prompt_values[layer][i, :, : span.prefix] = value[:, inside]
+        return torch.cat(last)
+
+    def positions(self, slots: Tensor) -> Tensor:
+        """Position of the token that each of these slots is about to read."""
+        return self.lengths[slots // self.completions] + self.step
+
+    def layout(self, live: Tensor) -> DecodeLayout:
+        """Layout of one decoding step for the live slots `[L]`, in that order."""
+        if self.step == self.own_keys[0].shape[2]:
+            self._grow()
+        return DecodeLayout(self, live)
+
+    def _grow(self) -> None:
+        extra = min(self.step, self._max_new - self.step)
+        for store in (self.own_keys, self.own_values):
+            for layer, old in enumerate(store):
+                store[layer] = torch.nn.functional.pad(old, (0, 0, 0, extra))
+
+    def pack(self, live: Sequence[int]) -> list[int] | None:
+        """Drop idle slots if at least half are idle. Returns the live slots' new numbers, in the same order."""
+        by_group: dict[int, list[int]] = {}
+        for slot in live:
+            by_group.setdefault(slot // self.completions, []).append(slot)
+        width = max(map(len, by_group.values()), default=0)
+        if not width or 2 * width * len(by_group) > self.slots:
+            return None
+        device = self.lengths.device
+        groups = sorted(by_group)
+        order = [slot for g in groups for slot in by_group[g] + [by_group[g][0]] * (width - len(by_group[g]))]
+        renumbered = {slot: g * width + i for g, group in enumerate(groups) for i, slot in enumerate(by_group[group])}
+        kept_groups, kept_slots = torch.tensor(groups, device=device), torch.tensor(order, device=device)
+        self.lengths = self.lengths[kept_groups]
+        self.completions = width
+        for layer in range(len(self.own_keys)):
+            self.prompt_keys[layer] = self.prompt_keys[layer][kept_groups]
+            self.prompt_values[layer] = self.prompt_values[layer][kept_groups]
+            self.own_keys[layer] = self.own_keys[layer][kept_slots]
+            self.own_values[layer] = self.own_values[layer][kept_slots]
+        return [renumbered[slot] for slot in live]
+
+
+class DecodeLayout:
+    """One new token per live row: it attends to its group's prompt and to its own tokens so far.
+
+    Scores against the prompt are one product per group (all completions at once); the two parts share one softmax.
+    """
+
+    def __init__(self, cache: GroupCache, live: Tensor) -> None:
+        self._cache = cache
+        self._live = live
+        self._everyone = len(live) == cache.slots
+        self._masks: dict[int | None, Tensor] = {}
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, spec: AttentionSpec) -> Tensor:
+        cache, live = self._cache, self._live
+        own_keys, own_values = cache.own_keys[spec.layer], cache.own_values[spec.layer]
+        prompt_keys, prompt_values = cache.prompt_keys[spec.layer], cache.prompt_values[spec.layer]
+        own_keys[live, :, cache.step] = key.transpose(0, 1).to(own_keys.dtype)
+        own_values[live, :, cache.step] = value.transpose(0, 1).to(own_values.dtype)
+        groups, kv_heads, width, size = prompt_keys.shape
+        rows, length = cache.slots, cache.step + 1
+        share = query.shape[0] // kv_heads
+        new = query.transpose(0, 1).to(own_keys.dtype)
+        if not self._everyone:
+            new = new.new_zeros(rows, *new.shape[1:]).index_copy_(0, live, new)
+        by_row = new.reshape(rows, kv_heads, share, size) * spec.scale
+        by_group = by_row.view(groups, cache.completions, kv_heads, share, size).transpose(1, 2).flatten(2, 3)
+        with_prompt = by_group @ prompt_keys.transpose(-1, -2)
+        with_prompt = with_prompt.view(groups, kv_heads, cache.completions, share, width).transpose(1, 2)
+        with_own = (by_row @ own_keys[:, :, :length].transpose(-1, -2)).view(groups, cache.completions, kv_heads, share, length)
+        scores = torch.cat([with_prompt, with_own], dim=-1)
+        if spec.softcap is not None:
+            scores = spec.softcap * torch.tanh(scores / spec.softcap)
+        weights = torch.softmax(scores.masked_fill_(self._hidden(spec.window), float("-inf")), dim=-1)
+        to_prompt = weights[..., :width].transpose(1, 2).flatten(2, 3) @ prompt_values
+        to_prompt = to_prompt.view(groups, kv_heads, cache.completions, share, size).transpose(1, 2)
+        to_own = weights[..., width:].reshape(rows, kv_heads, share, length) @ own_values[:, :, :length]
+        out = (to_prompt.reshape(rows, -1, size) + to_own.reshape(rows, -1, size)).to(query.dtype)
+        return out if self._everyone else out[live]
+
+    def _hidden(self, window: int | None) -> Tensor:
+        """Which keys a group must not see, `[N, 1, 1, 1, P + t + 1]`: padding, and what lies outside the window."""
+        if window not in self._masks:
+            cache = self._cache
+            lengths = cache.lengths[:, None]
+            width, device = cache.prompt_keys[0].shape[2], lengths.device
+            prompt_at = torch.arange(width, device=device).expand(cache.groups, -1)
+            own_at = lengths + torch.arange(cache.step + 1, device=device)
+            hidden = torch.cat([prompt_at >= lengths, torch.zeros_like(own_at, dtype=torch.bool)], dim=1)
+            if window is not None:
+                hidden |= lengths + cache.step - torch.cat([prompt_at, own_at], dim=1) >= window
+            self._masks[window] = hidden[:, None, None, None, :]
+        return self._masks[window]
+
+
+class _Recording:
+    """A layout that also keeps each layer's keys and values."""
+
+    def __init__(self, inner: TreeLayout) -> None:
+        self._inner = inner
+        self.seen: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, spec: AttentionSpec) -> Tensor:
+        self.seen[spec.layer] = key, value
+        return self._inner.attend(query, key, value, spec)
+
+
+def _packs(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Runs of consecutive prompts of at most `budget` tokens together."""
+    packs: list[list[int]] = []
+    room = 0
+    for i, length in enumerate(lengths):
+        if not packs or length > room:
+            packs.append([])
+            room = budget
+        packs[-1].append(i)
+        room -= length
+    return packs

@@ -1,0 +1,174 @@
+"""The in-process sampler: the policy that learns is the policy that samples, in the same memory.
+
+Each prompt is prefilled once for its G completions; finished rows leave the batch; every end-of-sequence id of the
+model ends a completion. A completion is a pure function of (weights, seed, stream, step, prompt id, index), up to the
+rounding of matrix products whose shape depends on the batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from charter.errors import DataError
+from charter.model.load import Policy
+from charter.protocols import SamplingSettings, Weights
+from charter.sampler.cache import GroupCache
+from charter.sampler.draw import choose, uniforms
+from charter.types import Group, Prompt, Rollout, StopReason
+
+MAX_ROWS = 512
+"""Most completions decoded at once; more are taken in turns."""
+
+
+@dataclass(slots=True)
+class _Row:
+    """A completion in the making."""
+
+    group: int
+    index: int
+    uniforms: np.ndarray
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    stop: StopReason | None = None
+
+
+class LocalSampler:
+    """Samples a `Policy` in this process.
+
+    seed: of the run; with the stream, step, prompt id and index it fixes every draw.
+    """
+
+    def __init__(self, policy: Policy, seed: int, *, max_rows: int = MAX_ROWS) -> None:
+        self._policy = policy
+        self._seed = seed
+        self._max_rows = max_rows
+        self._version = 0
+        # one thread of its own, so that rewards run in the event loop while the next token is computed
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="charter-sampler")
+
+    async def load(self, weights: Weights) -> None:
+        """Take note of the new version: the parameters themselves are shared with the learner."""
+        self._version = weights.version
+
+    async def sample(
+        self, prompts: Sequence[Prompt], settings: SamplingSettings, step: int, *, stream: str = "train"
+    ) -> AsyncIterator[Group]:
+        """Yield each prompt's Group when its last completion ends.
+
+        Raises DataError for a prompt that leaves no room for max_new_tokens in the model's positions.
+        """
+        loop = asyncio.get_running_loop()
+        per_turn = max(1, self._max_rows // settings.group_size)
+        for at in range(0, len(prompts), per_turn):
+            decoding = self._decode(prompts[at : at + per_turn], settings, step, stream)
+            while True:
+                finished = await loop.run_in_executor(self._thread, next, decoding, None)
+                if finished is None:
+                    break
+                for group in finished:
+                    yield group
+
+    def _decode(
+        self, prompts: Sequence[Prompt], settings: SamplingSettings, step: int, stream: str
+    ) -> Iterator[list[Group]]:
+        """One token for every live row per turn; yields the groups that finished in that turn (often none)."""
+        encoded = [self._encode(prompt, settings.max_new_tokens) for prompt in prompts]
+        rows = [
+            _Row(
+                group=g,
+                index=i,
+                uniforms=uniforms(
+                    seed=self._seed, stream=stream, step=step, prompt_id=prompt.id, index=i,
+                    start=0, count=settings.max_new_tokens,
+                ),
+            )
+            for g, prompt in enumerate(prompts)
+            for i in range(settings.group_size)
+        ]  # fmt: skip
+        waiting = [settings.group_size] * len(prompts)
+        with torch.inference_mode(), self._policy.arithmetic():
+            cache = GroupCache(self._policy, encoded, settings.group_size, settings.max_new_tokens)
+            first = self._policy.head.logits(cache.last_hidden)
+        live = list(range(len(rows)))  # rows still being written, and the slot of each in the cache
+        slots = list(live)
+        logits = first[torch.tensor([rows[r].group for r in live], device=first.device)]
+        for position in range(settings.max_new_tokens):
+            with torch.inference_mode(), self._policy.arithmetic():
+                if position:
+                    at = torch.tensor(slots, device=self._policy.device)
+                    tokens = torch.tensor([rows[r].tokens[-1] for r in live], device=self._policy.device)
+                    hidden = self._policy.hidden(tokens, cache.positions(at), cache.layout(at))
+                    logits = self._policy.head.logits(hidden)
+                    cache.step += 1
+                chosen = self._choose(logits, [rows[r].uniforms[position] for r in live], settings)
+            done: list[Group] = []
+            still: list[int] = []
+            for i, (r, token, logprob) in enumerate(zip(live, *chosen, strict=True)):
+                row = rows[r]
+                row.tokens.append(token)
+                row.logprobs.append(logprob)
+                if token in self._policy.chat.eos_ids:
+                    row.stop = "eos"
+                elif position + 1 == settings.max_new_tokens:
+                    row.stop = "length"
+                else:
+                    still.append(i)
+                    continue
+                waiting[row.group] -= 1
+                if not waiting[row.group]:
+                    mine = [row for row in rows if row.group == rows[r].group]
+                    done.append(self._group(prompts[row.group], encoded[row.group], mine))
+            live, slots = [live[i] for i in still], [slots[i] for i in still]
+            yield done
+            if not live:
+                return
+            slots = cache.pack(slots) or slots
+
+    def _choose(
+        self, logits: Tensor, uniform: Sequence[float], settings: SamplingSettings
+    ) -> tuple[list[int], list[float]]:
+        tokens, logprobs = choose(
+            logits,
+            torch.tensor(np.asarray(uniform), dtype=torch.float64, device=logits.device),
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            top_k=settings.top_k,
+        )
+        return tokens.tolist(), logprobs.tolist()
+
+    def _encode(self, prompt: Prompt, max_new_tokens: int) -> tuple[int, ...]:
+        tokens = self._policy.chat.encode_prompt(prompt.messages)
+        limit = self._policy.max_positions
+        if not tokens:
+            raise DataError(f"prompt {prompt.id} is empty: it has no tokens to continue")
+        if limit is not None and len(tokens) + max_new_tokens > limit:
+            raise DataError(
+                f"prompt {prompt.id} has {len(tokens)} tokens; with sampling.max_new_tokens = {max_new_tokens} that "
+                f"exceeds the model's {limit} positions. Shorten the prompt or lower max_new_tokens"
+            )
+        return tokens
+
+    def _group(self, prompt: Prompt, prompt_tokens: tuple[int, ...], rows: Sequence[_Row]) -> Group:
+        rollouts: list[Rollout] = []
+        for row in rows:
+            assert row.stop is not None
+            written = row.tokens[:-1] if row.stop == "eos" else row.tokens
+            rollouts.append(
+                Rollout(
+                    prompt_id=prompt.id,
+                    index=row.index,
+                    tokens=tuple(row.tokens),
+                    logprobs=tuple(row.logprobs),
+                    text=self._policy.chat.decode(written),
+                    stop=row.stop,
+                    version=self._version,
+                )
+            )
+        return Group(prompt=prompt, prompt_tokens=prompt_tokens, rollouts=tuple(rollouts))
