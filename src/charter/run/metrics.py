@@ -118,7 +118,7 @@ METRICS: dict[str, Metric] = dict(
             (0.5, 1.0),
         ),
         _metric(
-            "loss", "the step's aggregated loss, as minimised", "nats", "Near 0 on-policy; not a measure of progress."
+            "loss", "the step's aggregated loss, as minimised", "nats", "Near 0 on-policy: no measure of progress."
         ),
         _metric(
             "kl",
@@ -178,9 +178,7 @@ METRICS: dict[str, Metric] = dict(
             "KL from sampler to learner.",
             (0.0, 0.01),
         ),
-        _metric(
-            "tokens/sampled", "Σ completion tokens drawn in the step", "tokens", "Work of the sampler.", (1.0, INF)
-        ),
+        _metric("tokens/sampled", "Σ completion tokens of the step", "tokens", "Work of the sampler.", (1.0, INF)),
         _metric(
             "tokens/forwarded",
             "tokens the learner ran forward, shared prefixes counted once",
@@ -345,8 +343,8 @@ def metrics_glossary() -> str:
         [
             "# Metrics",
             "",
-            "Every name that `metrics.jsonl` may hold, one row per step, `step` first. A number that does not exist in a",
-            "step is left out; one that is not finite is written as `null`. `<name>` stands for part of the name. The",
+            "Every name that `metrics.jsonl` may hold, one row per step, `step` first. A number that does not exist",
+            "in a step is left out; one that is not finite is written as `null`. `<name>` stands for part of the name. The",
             "healthy range is that of an ordinary run: outside it, look; it is not a limit.",
             "",
             "This page is generated from `src/charter/run/metrics.py`.",

@@ -40,7 +40,7 @@ def turns(prompt: str) -> list[tuple[str, str]]:
 
 
 def part_names(scored: Sequence[Scored]) -> list[str]:
-    """Names of all rewards that gave a part, in alphabetical order so that the file does not depend on who was first."""
+    """Names of all rewards that gave a part, in alphabetical order: the file must not depend on who was first."""
     return sorted({name for each in scored for score in each.scores for name in score.parts})
 
 
