@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 
 from charter.errors import StoreError
 from charter.run.atomic import ASIDE, FULL, fsync_file, fsync_folder, remove_leftovers, unwritable, write_link
+from charter.run.lock import written_by_another
 from charter.run.reader import step_name, step_of
 
 FORMAT = 1
@@ -56,14 +57,13 @@ class Checkpoints:
     """The checkpoints of one run folder. One process writes at a time (RunStore's lock sees to it)."""
 
     def __init__(self, run_folder: Path | str) -> None:
-        """run_folder: runs/<name>. What killed saves left inside is cleared away."""
+        """run_folder: runs/<name>. What killed saves left inside is cleared away, unless a process is at it now."""
         self.run_folder = Path(run_folder)
         self.folder = self.run_folder / "checkpoints"
-        self._recover()
+        if self.folder.is_dir() and not written_by_another(self.run_folder):
+            self._recover()
 
     def _recover(self) -> None:
-        if not self.folder.is_dir():
-            return
         for old in sorted(self.folder.glob(f"{REPLACED}step-*")):
             final = old.with_name(old.name.removeprefix(REPLACED))
             if final.exists():

@@ -10,7 +10,6 @@ Not here: checkpoints (checkpoint.py), reading alone (reader.py).
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
@@ -23,11 +22,11 @@ import pyarrow as pa
 
 from charter.errors import StoreError
 from charter.run.atomic import ASIDE, fsync_file, remove_leftovers, unwritable, write_all, write_bytes, write_text
+from charter.run.lock import LOCK, take_lock
 from charter.run.reader import Row, Run, read_rows, split_rows, step_name, step_of
 from charter.run.rollouts import parquet_bytes, rollout_table
 from charter.types import Update
 
-LOCK = ".lock"
 UNFINISHED = {LOCK, "manifest.json"}
 """What a create() that was killed half-way may have left; recipe.toml, written last, makes the folder a run."""
 
@@ -56,11 +55,10 @@ class RunStore:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise unwritable(folder, error) from error
-        lock = _take_lock(folder)
+        lock = take_lock(folder)
         try:
-            there = sorted(
-                p.name for p in folder.iterdir() if not p.name.startswith(ASIDE) and p.name not in UNFINISHED
-            )
+            names = [path.name for path in folder.iterdir()]
+            there = sorted(name for name in names if name not in UNFINISHED and not name.startswith(ASIDE))
             if there:
                 what = "a run stands there already" if "recipe.toml" in there else f"it holds {', '.join(there[:5])}"
                 raise StoreError(
@@ -82,7 +80,7 @@ class RunStore:
         Raises: StoreError where that is no run or another process writes it.
         """
         run = Run(folder)
-        store = cls(run.folder, _take_lock(run.folder))
+        store = cls(run.folder, take_lock(run.folder))
         try:
             remove_leftovers(run.folder)
             remove_leftovers(run.folder / "rollouts")
@@ -134,10 +132,11 @@ class RunStore:
             raise StoreError(f'{self.metrics_path}: a row needs a whole-number "step", found {step!r}.')
         if self._last_step is None:
             rows = self.metrics()
-            self._last_step = rows[-1]["step"] if rows else -1
-        if step <= self._last_step:
+            self._last_step = int(rows[-1]["step"]) if rows else -1
+        last = self._last_step
+        if step <= last:
             raise StoreError(
-                f"{self.metrics_path}: step {step} comes after step {self._last_step}, and a step has one row. "
+                f"{self.metrics_path}: step {step} comes after step {last}, and a step has one row. "
                 "To repeat steps, drop them first with truncate_after."
             )
         ordered = {"step": step, **{key: _finite(value) for key, value in row.items() if key != "step"}}
@@ -243,30 +242,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _take_lock(folder: Path) -> int:
-    """Hold the folder for this process. The kernel lets go when the process ends, however it ends.
-
-    Returns: the open lock file. Raises: StoreError naming the process that holds it.
-    """
-    path = folder / LOCK
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, str(os.getpid()).encode(), 0)
-    except BlockingIOError as error:
-        holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
-        os.close(fd)
-        raise StoreError(
-            f"{folder} is being written by another process (pid {holder}). Wait for it or stop it, "
-            "or choose another name (run.name=… or --run-dir …)."
-        ) from error
-    except OSError as error:
-        os.close(fd)
-        raise unwritable(path, error) from error
-    return fd
