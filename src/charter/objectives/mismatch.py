@@ -34,7 +34,7 @@ def mismatch_weights(
 
     Returns: detached weights, to be multiplied on the policy term.
     Raises: ValueError for an unknown `how`, a cap below 1 or shapes that differ.
-    Source: truncated importance sampling, Ionides 2008; both forms as in algorithms of off-policy GRPO.
+    Source: `truncate` Ionides, "Truncated importance sampling" (2008).
     """
     require_choice("mismatch correction", how, MISMATCH_KINDS)
     if not cap >= 1:
@@ -61,7 +61,7 @@ def mismatch_statistics(
     Args: as in `mismatch_weights`.
 
     Returns: detached scalars, 0 where no token is unmasked:
-        `sampling/sampling_logp_difference/mean` and `…/max`: of |lp_old − lp_μ|, in nats;
+        `sampling/logprob_diff_mean` and `sampling/logprob_diff_max`: of |lp_old − lp_μ|, in nats;
         `sampling/kl`: the mean of k3 for KL(μ ‖ π_old), in nats per token.
     Raises: ValueError if the shapes differ.
     """
@@ -72,7 +72,7 @@ def mismatch_statistics(
     divergence = kl_estimate(sampler_logprobs.detach(), old_logprobs, "k3", mask=mask)
     tokens = keep.sum().clamp(min=1)
     return {
-        "sampling/sampling_logp_difference/mean": gap.sum() / tokens,
-        "sampling/sampling_logp_difference/max": gap.amax() if gap.numel() else gap.sum(),
+        "sampling/logprob_diff_mean": gap.sum() / tokens,
+        "sampling/logprob_diff_max": gap.amax() if gap.numel() else gap.sum(),
         "sampling/kl": divergence.sum() / tokens,
     }

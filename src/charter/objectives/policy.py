@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from charter.objectives.masking import as_bool, at_least_single, require_same_shape, zero_outside
+from charter.objectives.mismatch import mismatch_statistics, mismatch_weights
 from charter.objectives.settings import (
     DEFAULT_CLIP,
     POLICY_KINDS,
@@ -26,6 +27,8 @@ __all__ = [
     "POLICY_KINDS",
     "check_policy_settings",
     "importance_ratio",
+    "mismatch_statistics",
+    "mismatch_weights",
     "policy_loss",
     "ratio_statistics",
 ]
@@ -139,9 +142,9 @@ def ratio_statistics(
     Args: as in `policy_loss`; the bounds of a kind that has none count nothing.
 
     Returns: detached scalars over unmasked tokens, 0 where there are none:
-        `clip_ratio/low_mean`: share with A < 0 and ratio < 1 − ε_low;
-        `clip_ratio/high_mean`: share with A > 0 and ratio > 1 + ε_high;
-        `clip_ratio/region_mean`: the sum of both; `ratio/mean` and `ratio/max`: of the ratio itself.
+        `clip_ratio/low`: share with A < 0 and ratio < 1 − ε_low;
+        `clip_ratio/high`: share with A > 0 and ratio > 1 + ε_high;
+        `ratio/mean`: mean of the ratio itself.
     Raises: ValueError for an unknown kind or shapes that differ.
     """
     low, high = clip_range(kind, clip_low, clip_high)
@@ -153,11 +156,9 @@ def ratio_statistics(
     above = none if high is None else keep & (a > 0) & (ratio > 1 + high)
     tokens = keep.sum().clamp(min=1)
     return {
-        "clip_ratio/low_mean": below.sum() / tokens,
-        "clip_ratio/high_mean": above.sum() / tokens,
-        "clip_ratio/region_mean": (below | above).sum() / tokens,
+        "clip_ratio/low": below.sum() / tokens,
+        "clip_ratio/high": above.sum() / tokens,
         "ratio/mean": ratio.sum() / tokens,
-        "ratio/max": ratio.amax() if ratio.numel() else ratio.sum(),
     }
 
 
