@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from charter.types import Batch, Group, Prompt, Score
+from charter.types import Batch, Example, Group, Prompt, Score, Tree
 
 
 @runtime_checkable
@@ -77,6 +77,12 @@ class Learner(Protocol):
         reports `skipped = 1`."""
         ...
 
+    def reference_logprobs(
+        self, trees: Sequence[Tree], temperature: float
+    ) -> Sequence[Sequence[Sequence[float]]]:
+        """Log-probabilities of every branch's tokens under the frozen reference, per tree, without gradient."""
+        ...
+
     def weights(self) -> Weights:
         """A handle for `Sampler.load`."""
         ...
@@ -88,4 +94,17 @@ class PromptSource(Protocol):
 
     def steps(self, prompts_per_step: int, *, start: int = 1) -> Iterator[tuple[int, tuple[Prompt, ...]]]:
         """Yield (step, prompts) for step = start, start + 1, …; a pure function of data, seed and step."""
+        ...
+
+    def refill(self, step: int, round: int, count: int) -> tuple[Prompt, ...]:  # noqa: A002 - the field's word
+        """Fresh prompts for a step that lacks signal; a pure function of data, seed, step and round."""
+        ...
+
+
+@runtime_checkable
+class ExampleSource(Protocol):
+    """An endless, resumable order of examples."""
+
+    def steps(self, examples_per_step: int, *, start: int = 1) -> Iterator[tuple[int, tuple[Example, ...]]]:
+        """Yield (step, examples) for step = start, start + 1, …; a pure function of data, seed and step."""
         ...

@@ -1,0 +1,1 @@
+"""Where weights live and learn; the only room that calls backward()."""

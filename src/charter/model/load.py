@@ -8,7 +8,7 @@ with the model's own eager forward on a short text; a model that differs is refu
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -112,10 +112,9 @@ class Policy:
                 f"by {worst:.1e} of the largest logit (limit 1e-3); this architecture cannot be run exactly"
             )
 
-    def save(self, folder: Path) -> None:
-        """Write a plain Hugging Face folder that from_pretrained and vLLM load."""
-        with contextlib.redirect_stdout(None):
-            self.module.save_pretrained(folder, safe_serialization=True)
+    def save(self, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
+        """Write a plain Hugging Face folder that from_pretrained and vLLM load; `state` replaces the module's own."""
+        self.module.save_pretrained(folder, state_dict=state)
         self.chat.tokenizer.save_pretrained(folder)
 
 

@@ -1,0 +1,291 @@
+"""The learner on one device: trees in, one exact optimizer step out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from charter.learner.plan import Piece, microbatches, token_budget
+from charter.learner.schedule import ScheduleSettings, learning_rate
+from charter.model.adapters import Adapters
+from charter.model.load import Policy
+from charter.model.logprobs import token_logprobs
+from charter.model.prefix import PackedTrees, forwarded_tokens
+from charter.objectives.rows import Loss, Objective, TokenRows
+from charter.types import Batch, Branch, Totals, Tree
+
+
+class OptimizerSettings(ScheduleSettings, Protocol):
+    """The numbers of AdamW; a recipe's [optimizer] table has them."""
+
+    @property
+    def betas(self) -> tuple[float, float]: ...
+    @property
+    def eps(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def max_grad_norm(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SharedWeights:
+    """The policy's own parameters at a version; nothing is copied."""
+
+    version: int
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerState:
+    """What a resumed learner needs beside the weights: optimizer moments (and adapters) by name, and counters."""
+
+    tensors: Mapping[str, Tensor]
+    scalars: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Forwarded:
+    """One micro-batch's log-probabilities, `[B, T]`, and the mask they are valid under."""
+
+    logprobs: Tensor
+    entropy: Tensor
+    mask: Tensor
+
+
+class LocalLearner:
+    """AdamW over a policy in this process.
+
+    total_updates: length of the schedule. reference: frozen policy for the KL, or None; with adapters the policy
+    without them serves. microbatch_tokens: cap on one forward; derived from the machine's memory when None.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        settings: OptimizerSettings,
+        *,
+        total_updates: int,
+        reference: Policy | None = None,
+        adapters: Adapters | None = None,
+        microbatch_tokens: int | None = None,
+        activation_checkpointing: bool = False,
+    ) -> None:
+        self.policy = policy
+        self.microbatch_tokens = microbatch_tokens or token_budget(policy, checkpointing=activation_checkpointing)
+        self._settings = settings
+        self._total = total_updates
+        self._reference = reference
+        self._adapters = adapters
+        self._version = 0
+        self._attempts = 0
+        if activation_checkpointing:
+            # transformers checkpoints only in training mode; dropout is 0, so nothing else changes
+            policy.module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            policy.module.train()
+        self._named = {n: p for n, p in policy.module.named_parameters() if p.requires_grad}
+        decayed = [p for p in self._named.values() if p.ndim > 1]
+        others = [p for p in self._named.values() if p.ndim <= 1]
+        self._optimizer = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": settings.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            eps=settings.eps,
+            fused=True,
+        )
+
+    @property
+    def version(self) -> int:
+        """Optimizer updates the weights have seen."""
+        return self._version
+
+    def weights(self) -> SharedWeights:
+        return SharedWeights(self._version, self.policy)
+
+    def step(self, batch: Batch, objective: Objective) -> dict[str, float]:
+        """Make `objective.updates` optimizer updates on one batch.
+
+        The gradient is that of the step's loss under one normaliser, for any cut into micro-batches. An update whose
+        loss or gradient norm is not finite is left out and counted in the metric `skipped`; the moments of AdamW do
+        not see it. A batch without trees changes nothing.
+        """
+        plan = microbatches(batch.trees, self.microbatch_tokens)
+        group_tokens = [sum(sum(branch.mask) for branch in tree.branches) for tree in batch.trees]
+        normalizers = _normalizers(batch.totals)
+        old: list[Tensor] = []
+        reference: list[Tensor | None] = []
+        metrics: dict[str, float] = {"skipped": 0.0, "learning_rate": 0.0}
+        for update in range(objective.updates if plan else 0):
+            pooled = _Pooled()
+            self._optimizer.zero_grad(set_to_none=True)
+            for i, pieces in enumerate(plan):
+                packed = PackedTrees.pack([piece.tree for piece in pieces], self.policy.device)
+                forwarded = self._forward(self.policy, packed, pieces, objective.temperature)
+                if update == 0:
+                    old.append(forwarded.logprobs.detach())
+                    needed = objective.needs_reference
+                    reference.append(self._under_reference(packed, pieces, objective.temperature) if needed else None)
+                rows = self._rows(forwarded, pieces, old[i], reference[i], group_tokens, normalizers)
+                loss = objective(rows)
+                loss.value.backward()
+                pooled.add(loss, rows)
+            metrics |= pooled.metrics() | self._apply(pooled, metrics["skipped"])
+        metrics["tokens/forwarded"] = float(
+            sum(forwarded_tokens(piece.tree) for pieces in plan for piece in pieces) * objective.updates
+        )
+        return metrics
+
+    def reference_logprobs(self, trees: Sequence[Tree], temperature: float) -> list[list[list[float]]]:
+        """Log-probabilities of every branch's tokens under the reference, per tree and branch."""
+        rows: list[list[list[float]]] = [[] for _ in trees]
+        for pieces in microbatches(trees, self.microbatch_tokens):
+            packed = PackedTrees.pack([piece.tree for piece in pieces], self.policy.device)
+            logprobs = self._under_reference(packed, pieces, temperature).tolist()
+            groups = [piece.group for piece in pieces for _ in piece.tree.branches]
+            for group, branch, row in zip(groups, _branches(pieces), logprobs, strict=True):
+                rows[group].append(row[: len(branch.tokens)])
+        return rows
+
+    def _apply(self, pooled: _Pooled, skipped: float) -> dict[str, float]:
+        """Clip and take the optimizer's step, unless something is not finite."""
+        self._attempts += 1
+        rate = learning_rate(self._settings, self._attempts, self._total)
+        norm = torch.nn.utils.clip_grad_norm_(self._named.values(), self._settings.max_grad_norm)
+        finite = math.isfinite(float(norm)) and math.isfinite(pooled.loss)
+        if finite:
+            for group in self._optimizer.param_groups:
+                group["lr"] = rate
+            self._optimizer.step()
+            self._version += 1
+        self._optimizer.zero_grad(set_to_none=True)
+        return {"grad_norm": float(norm), "learning_rate": rate, "skipped": skipped + (not finite)}
+
+    def _forward(self, policy: Policy, packed: PackedTrees, pieces: Sequence[Piece], temperature: float) -> _Forwarded:
+        """Log-probability and entropy of every token with loss; 0 elsewhere."""
+        mask = torch.zeros_like(packed.present)
+        for row, branch in enumerate(_branches(pieces)):
+            mask[row, : len(branch.mask)] = torch.tensor(branch.mask, dtype=torch.bool)
+        with policy.arithmetic():
+            hidden = policy.hidden(packed.tokens, packed.positions, packed.layout())
+            logprobs, entropy = token_logprobs(
+                hidden[packed.source[mask]], policy.head, packed.targets[mask], temperature
+            )
+        blank = logprobs.new_zeros(mask.shape)
+        return _Forwarded(blank.masked_scatter(mask, logprobs), blank.masked_scatter(mask, entropy), mask)
+
+    def _under_reference(self, packed: PackedTrees, pieces: Sequence[Piece], temperature: float) -> Tensor:
+        with torch.no_grad():
+            if self._reference is not None:
+                return self._forward(self._reference, packed, pieces, temperature).logprobs
+            if self._adapters is not None:
+                with self._adapters.disabled():
+                    return self._forward(self.policy, packed, pieces, temperature).logprobs
+        raise ValueError("the objective needs a reference policy, and the learner was made without one")
+
+    def _rows(
+        self,
+        forwarded: _Forwarded,
+        pieces: Sequence[Piece],
+        old: Tensor,
+        reference: Tensor | None,
+        group_tokens: Sequence[int],
+        normalizers: Mapping[str, int],
+    ) -> TokenRows:
+        branches = list(_branches(pieces))
+        groups = [piece.group for piece in pieces for _ in piece.tree.branches]
+        like = forwarded.logprobs
+        sampler: Tensor | None = None
+        if all(branch.sampler_logprobs for branch in branches):
+            sampler = like.new_zeros(like.shape)
+            for row, branch in enumerate(branches):
+                sampler[row, : len(branch.tokens)] = torch.tensor(branch.sampler_logprobs, dtype=like.dtype)
+            sampler = torch.where(forwarded.mask, sampler, 0.0)
+        return TokenRows(
+            logprobs=like,
+            entropy=forwarded.entropy,
+            old_logprobs=old,
+            sampler_logprobs=sampler,
+            reference_logprobs=reference,
+            mask=forwarded.mask,
+            advantages=torch.tensor([b.advantage for b in branches], dtype=like.dtype, device=like.device),
+            groups=torch.tensor(groups, device=like.device),
+            group_tokens=torch.tensor([group_tokens[g] for g in groups], dtype=like.dtype, device=like.device),
+            normalizers=normalizers,
+        )
+
+    def state(self) -> LearnerState:
+        """Optimizer moments and counters, and adapter weights where the base is frozen."""
+        tensors: dict[str, Tensor] = {}
+        for name, parameter in self._named.items():
+            for key, value in self._optimizer.state.get(parameter, {}).items():
+                tensors[f"{key}/{name}"] = value.detach()
+            if self._adapters is not None:
+                tensors[f"weight/{name}"] = parameter.detach()
+        return LearnerState(tensors, {"version": self._version, "attempts": self._attempts})
+
+    def load_state(self, state: LearnerState) -> None:
+        """Go on from a saved state. Raises ValueError naming a parameter whose moments are missing."""
+        self._version, self._attempts = int(state.scalars["version"]), int(state.scalars["attempts"])
+        for name, parameter in self._named.items():
+            if self._adapters is not None:
+                with torch.no_grad():
+                    parameter.copy_(state.tensors[f"weight/{name}"])
+            saved = {key: state.tensors.get(f"{key}/{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+            if self._version and any(value is None for value in saved.values()):
+                raise ValueError(f"the saved optimizer state has no moments for {name}")
+            if self._version:
+                self._optimizer.state[parameter] = {
+                    key: value.clone().to("cpu" if key == "step" and parameter.device.type == "cpu" else parameter.device)
+                    for key, value in saved.items()
+                    if value is not None
+                }
+
+    def save_model(self, folder: Path) -> None:
+        """Write the policy as a plain Hugging Face folder, adapters merged in."""
+        merged = self._adapters.merged_state(self.policy.module) if self._adapters else None
+        self.policy.save(folder, merged)
+
+
+class _Pooled:
+    """Losses and metrics of a step, added up over micro-batches."""
+
+    def __init__(self) -> None:
+        self.loss = 0.0
+        self._means: dict[str, tuple[float, float]] = {}
+        self._largest: dict[str, float] = {}
+
+    def add(self, loss: Loss, rows: TokenRows) -> None:
+        self.loss += float(loss.value.detach())
+        means = dict(loss.means)
+        means["entropy"] = rows.entropy.sum(), rows.mask.sum()
+        for name, (total, count) in means.items():
+            had = self._means.get(name, (0.0, 0.0))
+            self._means[name] = had[0] + float(total), had[1] + float(count)
+        for name, value in loss.largest.items():
+            self._largest[name] = max(self._largest.get(name, -math.inf), float(value))
+
+    def metrics(self) -> dict[str, float]:
+        means = {name: total / count for name, (total, count) in self._means.items() if count}
+        return {"loss": self.loss, **means, **self._largest}
+
+
+def _branches(pieces: Sequence[Piece]) -> Iterator[Branch]:
+    return (branch for piece in pieces for branch in piece.tree.branches)
+
+
+def _normalizers(totals: Totals) -> dict[str, int]:
+    return {
+        "token": totals.tokens,
+        "sequence": totals.sequences,
+        "constant": totals.completions,
+        "prompt": totals.prompts,
+    }

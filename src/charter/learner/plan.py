@@ -1,0 +1,85 @@
+"""How a step is cut into micro-batches. The cut decides memory and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
+
+from charter.model.load import Policy
+from charter.model.prefix import forwarded_tokens
+from charter.types import Tree
+
+_MEMORY_SHARE = 0.3
+_MOST_TOKENS = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A tree, or part of its branches, that goes into one micro-batch. group: number of its tree in the step."""
+
+    group: int
+    tree: Tree
+
+
+def microbatches(trees: Sequence[Tree], budget: int) -> list[list[Piece]]:
+    """Consecutive trees of at most `budget` forwarded tokens together.
+
+    Whole trees stay together; only a tree that is larger than the budget alone is cut between branches, its prefix
+    repeated, and a single branch is never cut.
+    """
+    batches: list[list[Piece]] = []
+    room = 0
+    for group, tree in enumerate(trees):
+        for part in _parts(tree, budget):
+            size = forwarded_tokens(part)
+            if not batches or size > room:
+                batches.append([])
+                room = budget
+            batches[-1].append(Piece(group, part))
+            room -= size
+    return batches
+
+
+def _parts(tree: Tree, budget: int) -> list[Tree]:
+    if forwarded_tokens(tree) <= budget or len(tree.branches) == 1:
+        return [tree]
+    half = len(tree.branches) // 2
+    return [
+        part
+        for branches in (tree.branches[:half], tree.branches[half:])
+        for part in _parts(Tree(prefix=tree.prefix, branches=branches), budget)
+    ]
+
+
+def activation_bytes_per_token(config: Any, *, checkpointing: bool = False, element_bytes: int = 4) -> int:
+    """Activations kept for the backward, per forwarded token.
+
+    Per layer about 12 D (norms, residuals, projections), 4 I (gated MLP) and 4 H·d (queries, keys, values after
+    rotation and repetition) elements; with activation checkpointing one D per layer, plus one layer in full.
+    """
+    width = config.hidden_size
+    inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * width
+    heads = config.num_attention_heads * (getattr(config, "head_dim", None) or width // config.num_attention_heads)
+    layer = 12 * width + 4 * inner + 4 * heads
+    layers = config.num_hidden_layers
+    return element_bytes * (layers * width + layer if checkpointing else layers * layer)
+
+
+def token_budget(policy: Policy, *, checkpointing: bool = False) -> int:
+    """Forwarded tokens of one micro-batch, derived from the machine's *total* memory.
+
+    Free memory would do as well until a run is resumed beside another program: then the cut, and with it the
+    rounding of sums, would differ from the run that was interrupted.
+    """
+    if policy.device.type == "cuda":
+        total = torch.cuda.get_device_properties(policy.device).total_memory
+    else:
+        total = psutil.virtual_memory().total
+    width = 2 if policy.compute == torch.bfloat16 else 4
+    cost = activation_bytes_per_token(policy.config, checkpointing=checkpointing, element_bytes=width)
+    budget = max(256, int(_MEMORY_SHARE * total / cost))
+    return min(_MOST_TOKENS, 1 << (budget.bit_length() - 1))

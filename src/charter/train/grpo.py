@@ -1,0 +1,213 @@
+"""GRPO: sample a group, score it with rules, raise what beat the group.
+
+    A_i = r_i − mean(r),   loss = Σ_tokens −min(ρ A, clip(ρ, 1 − ε_low, 1 + ε_high) A) / Σ tokens
+
+No critic and no reward model; with kl_coef = 0 no reference model either. Every name in the recipe's [grpo] table is
+defined in `charter.objectives`. Source: DeepSeekMath (arXiv 2402.03300), DeepSeek-R1 (arXiv 2501.12948).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from charter.objectives.aggregation import aggregate
+from charter.objectives.kl import kl_estimate
+from charter.objectives.mismatch import mismatch_statistics, mismatch_weights
+from charter.objectives.policy import policy_loss, ratio_statistics
+from charter.objectives.rows import Loss, TokenRows
+from charter.protocols import Learner, PromptSource, Reward, Sampler
+from charter.recipe import GrpoTable, SamplingTable
+from charter.run.metrics import describe_groups
+from charter.train.batch import Credit, collate, has_signal, rollout_trees
+from charter.train.scoring import in_prompt_order, refuse_failures, score_as_they_finish
+from charter.types import Group, Prompt, Scored, Update
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrpoObjective:
+    """The loss of a GRPO step, as its recipe says."""
+
+    config: GrpoTable
+    max_new_tokens: int
+    temperature: float
+
+    @property
+    def updates(self) -> int:
+        return self.config.updates_per_step
+
+    @property
+    def needs_reference(self) -> bool:
+        return self.config.kl_coef > 0 and self.config.kl_in == "loss"
+
+    def __call__(self, rows: TokenRows) -> Loss:
+        config, mask = self.config, rows.mask
+        losses = policy_loss(
+            rows.logprobs, rows.old_logprobs, rows.advantages, mask,
+            kind=config.loss, clip_low=config.clip_low, clip_high=config.clip_high, dual_clip=config.dual_clip,
+        )  # fmt: skip
+        count = mask.sum()
+        means: dict[str, tuple[Tensor, Tensor]] = {}
+        largest: dict[str, Tensor] = {}
+        if rows.sampler_logprobs is not None:
+            if config.mismatch != "none":
+                losses = losses * mismatch_weights(
+                    rows.old_logprobs, rows.sampler_logprobs, config.mismatch, config.mismatch_cap, mask=mask
+                )
+            _pool(mismatch_statistics(rows.old_logprobs, rows.sampler_logprobs, mask), count, means, largest)
+        if rows.reference_logprobs is not None:
+            kl = kl_estimate(rows.logprobs, rows.reference_logprobs, config.kl_estimator or "k2", mask=mask)
+            losses = losses + config.kl_coef * kl
+            means["kl"] = kl.detach().sum(), count
+        if self.updates > 1:
+            _pool(
+                ratio_statistics(
+                    rows.logprobs, rows.old_logprobs, rows.advantages, mask,
+                    config.clip_low, config.clip_high, kind=config.loss,
+                ),
+                count, means, largest,
+            )  # fmt: skip
+        value = aggregate(
+            losses,
+            mask,
+            how=config.aggregation,
+            groups=rows.groups,
+            max_tokens=self.max_new_tokens,
+            normalizer=rows.normalizers[config.aggregation],
+            group_tokens=rows.group_tokens,
+        )
+        return Loss(value=value, means=means, largest=largest)
+
+
+async def grpo(
+    prompts: PromptSource,
+    sampler: Sampler,
+    reward: Reward,
+    learner: Learner,
+    config: GrpoTable,
+    sampling: SamplingTable,
+    *,
+    part_weights: Mapping[str, float],
+    start: int = 1,
+) -> AsyncIterator[Update]:
+    """Yield one Update per step, from step `start` on, without end.
+
+    The caller records, checkpoints and decides when to stop. A step whose groups carry no signal leaves the weights
+    as they are. Raises RewardError when more than config.max_error_rate of a step's rewards failed.
+    """
+    credit = Credit(config=config, max_new_tokens=sampling.max_new_tokens, part_weights=part_weights)
+    objective = GrpoObjective(
+        config=config, max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature
+    )
+    for step, chosen in prompts.steps(config.prompts_per_step, start=start):
+        clock = _Clock()
+        scored = await _sample_and_score(chosen, sampler, reward, sampling, step, clock)
+        advantages = credit.advantages(scored, _kl_penalty(scored, learner, config, sampling))
+        rounds = 0
+        while config.dynamic_sampling and rounds < config.max_refill:
+            missing = config.prompts_per_step - sum(map(has_signal, advantages))
+            if missing <= 0:
+                break
+            rounds += 1
+            more = await _sample_and_score(
+                prompts.refill(step, rounds, missing), sampler, reward, sampling, step, clock
+            )
+            advantages += credit.advantages(more, _kl_penalty(more, learner, config, sampling))
+            scored += more
+        refuse_failures(scored, config.max_error_rate)
+        taught = [i for i, row in enumerate(advantages) if has_signal(row) or not config.dynamic_sampling]
+        batch = collate([scored[i] for i in taught], tuple(advantages[i] for i in taught), config)
+        learning = time.perf_counter()
+        learned = learner.step(batch, objective)
+        clock.add("time/learn_s", time.perf_counter() - learning)
+        await sampler.load(learner.weights())
+        yield Update(
+            step=step,
+            version=learner.version,
+            metrics=dict(learned)
+            | describe_groups(scored, advantages)
+            | {"groups/refilled": float(len(scored) - len(chosen))}
+            | clock.metrics(scored, learned),
+            scored=scored,
+            advantages=advantages,
+        )
+
+
+async def _sample_and_score(
+    prompts: Sequence[Prompt],
+    sampler: Sampler,
+    reward: Reward,
+    sampling: SamplingTable,
+    step: int,
+    clock: _Clock,
+) -> tuple[Scored, ...]:
+    began = time.perf_counter()
+    sampled = began
+    finished: list[Scored] = []
+
+    async def noting_the_time() -> AsyncIterator[Group]:
+        nonlocal sampled
+        async for group in sampler.sample(prompts, sampling, step):
+            sampled = time.perf_counter()
+            yield group
+
+    async for item in score_as_they_finish(noting_the_time(), reward):
+        finished.append(item)
+    clock.add("time/sample_s", sampled - began)
+    clock.add("time/score_s", time.perf_counter() - sampled)
+    return in_prompt_order(finished, prompts)
+
+
+def _kl_penalty(
+    scored: Sequence[Scored], learner: Learner, config: GrpoTable, sampling: SamplingTable
+) -> Tensor | None:
+    """kl_coef · Σ_t k1 for every completion `[P, G]`, or None where the KL is not in the reward."""
+    if not scored or config.kl_coef == 0 or config.kl_in != "reward":
+        return None
+    reference = learner.reference_logprobs(rollout_trees(scored), sampling.temperature)
+    penalty = torch.zeros(len(scored), len(scored[0].scores), dtype=torch.float64)
+    for p, (item, rows) in enumerate(zip(scored, reference, strict=True)):
+        for g, (rollout, row) in enumerate(zip(item.group.rollouts, rows, strict=True)):
+            terms = kl_estimate(
+                torch.tensor(rollout.logprobs, dtype=torch.float64),
+                torch.tensor(row, dtype=torch.float64),
+                config.kl_estimator or "k1",
+            )
+            penalty[p, g] = config.kl_coef * terms.sum()
+    return penalty
+
+
+def _pool(
+    statistics: Mapping[str, Tensor], count: Tensor, means: dict[str, tuple[Tensor, Tensor]], largest: dict[str, Tensor]
+) -> None:
+    """Means over a micro-batch's tokens become sums, so that they pool over micro-batches."""
+    for name, value in statistics.items():
+        if name.endswith("max"):
+            largest[name] = value
+        else:
+            means[name] = value * count, count
+
+
+class _Clock:
+    """Where a step's time went, in seconds."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._spent: dict[str, float] = {}
+
+    def add(self, name: str, seconds: float) -> None:
+        self._spent[name] = self._spent.get(name, 0.0) + seconds
+
+    def metrics(self, scored: Sequence[Scored], learned: Mapping[str, float]) -> dict[str, float]:
+        sampled = sum(len(rollout.tokens) for item in scored for rollout in item.group.rollouts)
+        sample_s, learn_s = self._spent["time/sample_s"], self._spent["time/learn_s"]
+        return self._spent | {
+            "time/step_s": time.perf_counter() - self._began,
+            "tokens/sampled": float(sampled),
+            "tokens_per_s/sample": sampled / max(sample_s, 1e-9),
+            "tokens_per_s/learn": learned["tokens/forwarded"] / max(learn_s, 1e-9),
+        }
