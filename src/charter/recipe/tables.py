@@ -1,14 +1,15 @@
-"""A recipe: everything that decides a run, in one TOML file.
+"""The tables of a recipe: every key with its type, default, meaning and unit.
 
-Tables here are data with meanings: every key has a description and, where it has one, a unit, and
-`charter explain`, the JSON schema and docs/recipe.md are generated from them. Imports no torch.
+`charter explain`, the JSON schema and docs/recipe.md are generated from what is written here.
 """
+
+# pyright: strict
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Method = Literal["grpo", "sft"]
 AdvantageName = Literal["center", "standardize", "leave_one_out", "batch_std", "max_rl"]
@@ -19,13 +20,23 @@ PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Decay = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+
+
+def _pair(value: object) -> object:
+    """TOML has arrays only; a pair is one of two entries."""
+    return tuple(cast("list[object]", value)) if isinstance(value, list) else value
+
+
+Decays = Annotated[tuple[Decay, Decay], BeforeValidator(_pair)]
 
 
 class Table(BaseModel):
     """A table of a recipe: unknown keys are errors, values are never silently converted to nonsense."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 def described(text: str, default: Any = ..., *, unit: str | None = None) -> Any:
@@ -37,21 +48,28 @@ class DataTable(Table):
     """[data]: where prompts (GRPO) or examples (SFT) come from."""
 
     prompts: str | None = described(
-        "Prompts to sample from: a .jsonl or .parquet path, reasoning_gym:TASK, or hf:NAME.", None
+        "Prompts to sample from: a .jsonl or .parquet path, arithmetic:addition, reasoning_gym:TASK, or hf:NAME.", None
     )
-    examples: str | None = described("Conversations to imitate (method = \"sft\"): .jsonl, .parquet or hf:NAME.", None)
+    examples: str | None = described('Conversations to imitate (method = "sft"): .jsonl, .parquet or hf:NAME.', None)
     template: str | None = described(
-        "Text put around each question, with {column} placeholders; \"{question} Reply with only the number.\"", None
+        "The question to ask, with {column} placeholders filled from the row ({metadata.name} too); a user turn.",
+        None,
     )
     system: str | None = described("System message put before each conversation.", None)
     size: PositiveInt | None = described(
         "Rows to read, or to generate from a procedural source; all rows when left out (procedural: 1000).",
-        None, unit="rows",
+        None,
+        unit="rows",
     )
-    held_out: NonNegativeInt = described(
-        "Prompts kept for evaluation, never trained on; chosen by a hash of their content.", 64, unit="prompts"
+    held_out: NonNegativeInt | None = described(
+        "Prompts kept for evaluation, never trained on; chosen by a hash of their content. Left out: a tenth, at most "
+        "64, and none of fewer than 100.",
+        None,
+        unit="prompts",
     )
-    options: dict[str, Any] = Field(default_factory=dict, description="Options of a procedural or hub source, passed on by name.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of a procedural or hub source, passed on by name."
+    )
 
 
 class SamplingTable(Table):
@@ -63,7 +81,7 @@ class SamplingTable(Table):
     top_p: Annotated[float, Field(gt=0, le=1)] = described("Nucleus sampling; 1 keeps the whole distribution.", 1.0)
     top_k: NonNegativeInt = described("Keep the k likeliest tokens; 0 keeps all.", 0, unit="tokens")
     allow_truncated_sampling: bool = described(
-        "Allow top_p < 1 or top_k > 0 while training, though the learner's probabilities then differ from the sampler's.",
+        "Allow top_p < 1 or top_k > 0 in training, though the learner's probabilities then differ from the sampler's.",
         False,
     )
 
@@ -71,10 +89,10 @@ class SamplingTable(Table):
 class RewardTable(BaseModel):
     """[[rewards]]: one rule. Keys beyond these are options of the named reward and are checked against it."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     name: str = described("A built-in reward, path/to/file.py:function or package.module:function.")
-    weight: float = described("Factor on this reward in the sum.", 1.0)
+    weight: FiniteFloat = described("Factor on this reward in the sum.", 1.0)
     timeout_s: PositiveFloat = described("Longest time one completion's score may take.", 10.0, unit="s")
 
     @property
@@ -92,29 +110,36 @@ class GrpoTable(Table):
         "Several rewards: weigh and add, then estimate once; or standardise each inside its group first (GDPO).", "sum"
     )
     loss: LossName = described("Per-token policy loss.", "clip")
-    clip_low: PositiveFloat | None = described("ε_low of the clip range; the loss's own default when left out.", None)
-    clip_high: PositiveFloat | None = described("ε_high of the clip range; the loss's own default when left out.", None)
-    dual_clip: PositiveFloat | None = described("Bound c on the loss of negative advantages (loss = \"clip\").", None)
+    clip_low: FiniteFloat | None = described("ε_low of the clip range; the loss's own default when left out.", None)
+    clip_high: FiniteFloat | None = described("ε_high of the clip range; the loss's own default when left out.", None)
+    dual_clip: FiniteFloat | None = described('Bound c on the loss of negative advantages (loss = "clip").', None)
     aggregation: AggregationName = described("How per-token losses become one number.", "token")
-    kl_coef: NonNegativeFloat = described("Weight of the KL to the starting model; 0 keeps no reference in memory.", 0.0)
+    kl_coef: NonNegativeFloat = described(
+        "Weight of the KL to the starting model; 0 keeps no reference in memory.", 0.0
+    )
     kl_estimator: Literal["k1", "k2", "k3"] | None = described(
         "Estimator of the KL; k2 in the loss and k1 in the reward when left out.", None
     )
     kl_in: Literal["loss", "reward"] = described("Where the KL acts.", "loss")
     updates_per_step: PositiveInt = described("Optimizer updates on each step's completions (μ).", 1, unit="updates")
     truncated: Literal["keep", "mask", "penalize"] = described(
-        "Completions that hit max_new_tokens: learn from them, leave them out of the loss, or lower their reward.", "keep"
+        "Completions that hit max_new_tokens: learn from them, leave them out of the loss, or lower their reward.",
+        "keep",
     )
     soft_window: NonNegativeInt = described(
-        "Last tokens before the limit over which truncated = \"penalize\" grows from 0 to -1.", 0, unit="tokens"
+        'Last tokens before the limit over which truncated = "penalize" grows from 0 to -1.', 0, unit="tokens"
     )
-    dynamic_sampling: bool = described("Refill the step with fresh prompts until prompts_per_step groups have signal.", False)
+    dynamic_sampling: bool = described(
+        "Refill the step with fresh prompts until prompts_per_step groups have signal.", False
+    )
     max_refill: PositiveInt = described("Most rounds of refilling.", 3, unit="rounds")
     mismatch: Literal["none", "truncate", "mask"] = described(
         "Correct for a sampler that is not the learner's own forward: w = exp(lp_old - lp_sampler).", "none"
     )
     mismatch_cap: Annotated[float, Field(gt=1)] = described("C: w is cut at C, or dropped outside [1/C, C].", 2.0)
-    max_error_rate: Fraction = described("Share of a step's completions whose reward may fail before the run stops.", 0.1)
+    max_error_rate: Fraction = described(
+        "Share of a step's completions whose reward may fail before the run stops.", 0.1
+    )
 
 
 class SftTable(Table):
@@ -132,7 +157,7 @@ class OptimizerTable(Table):
     schedule: Literal["constant", "cosine", "linear"] = described("Course of the rate after warm-up.", "constant")
     warmup_steps: NonNegativeInt = described("Steps over which the rate rises from 0.", 0, unit="steps")
     final_fraction: Fraction = described("Rate at the last step as a share of the peak (cosine, linear).", 0.0)
-    betas: tuple[Fraction, Fraction] = described("AdamW's decay of the first and second moment.", (0.9, 0.999))
+    betas: Decays = described("AdamW's decay of the first and second moment.", (0.9, 0.999))
     eps: PositiveFloat = described("AdamW's constant under the square root's sum.", 1e-8)
     weight_decay: NonNegativeFloat = described("Decoupled weight decay, on matrices only.", 0.0)
     max_grad_norm: PositiveFloat = described("Gradients are scaled down to this norm.", 1.0)
@@ -145,10 +170,13 @@ class LearnerTable(Table):
     dtype: Literal["auto", "float32", "bfloat16"] = described(
         "Arithmetic of the forward; auto is bfloat16 on CUDA, float32 on CPU. Weights stay float32.", "auto"
     )
-    activation_checkpointing: bool = described("Recompute activations in the backward: less memory, about 1/3 more time.", False)
+    activation_checkpointing: bool = described(
+        "Recompute activations in the backward: less memory, about 1/3 more time.", False
+    )
     max_microbatch_tokens: PositiveInt | None = described(
         "Cap on the tokens of one forward; derived from free memory when left out. Never changes the result.",
-        None, unit="tokens",
+        None,
+        unit="tokens",
     )
 
 
@@ -166,7 +194,9 @@ class RunTable(Table):
     name: str | None = described("Folder under runs/; the recipe's file name when left out.", None)
     steps: PositiveInt = described("Optimizer steps (GRPO: rounds of sampling).", 100, unit="steps")
     save_every: PositiveInt = described("Steps between checkpoints; the last step is always saved.", 10, unit="steps")
-    eval_every: NonNegativeInt = described("Steps between evaluations on held-out prompts; 0 only before and after.", 0, unit="steps")
+    eval_every: NonNegativeInt = described(
+        "Steps between evaluations on held-out prompts; 0 only before and after.", 0, unit="steps"
+    )
     keep_checkpoints: PositiveInt = described("Newest checkpoints kept.", 2, unit="checkpoints")
 
 
@@ -176,7 +206,7 @@ class EvalTable(Table):
     prompts: PositiveInt | None = described("Held-out prompts used; all when left out.", None, unit="prompts")
     samples: PositiveInt = described("Completions per prompt at the given temperature.", 1, unit="completions")
     temperature: NonNegativeFloat = described("0 is greedy.", 0.0)
-    threshold: float = described("A completion is right when its reward is at least this.", 1.0)
+    threshold: FiniteFloat = described("A completion is right when its reward is at least this.", 1.0)
     k: list[PositiveInt] = described("The k of pass@k.", [1])
 
 
@@ -188,11 +218,13 @@ class Recipe(Table):
     seed: NonNegativeInt = described("Fixes data order and every draw.", 0)
     data: DataTable = Field(default_factory=DataTable)
     sampling: SamplingTable = Field(default_factory=SamplingTable)
-    rewards: list[RewardTable] = Field(default_factory=list)
+    rewards: list[RewardTable] = Field(default_factory=list[RewardTable])
     grpo: GrpoTable = Field(default_factory=GrpoTable)
     sft: SftTable = Field(default_factory=SftTable)
     optimizer: OptimizerTable = Field(default_factory=OptimizerTable)
     learner: LearnerTable = Field(default_factory=LearnerTable)
-    lora: LoraTable | None = None
+    lora: LoraTable | None = Field(
+        default=None, description="Train low-rank adapters; left out, all weights are trained."
+    )
     run: RunTable = Field(default_factory=RunTable)
     eval: EvalTable = Field(default_factory=EvalTable)

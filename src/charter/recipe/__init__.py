@@ -1,0 +1,67 @@
+"""A recipe: everything that decides a run, in one TOML file.
+
+    recipe = load_recipe("recipes/quickstart.toml", ["run.steps=5"])
+
+`tables` holds the keys and their meanings, `loading` reads and refuses, `checks` judges numbers that make no sense
+together, `writing` and `comparing` are what a run folder needs, `reference` documents. Imports no torch.
+"""
+
+# pyright: strict
+
+from __future__ import annotations
+
+from charter.recipe.checks import Conflict, conflicts
+from charter.recipe.comparing import differences, matters_for_resume
+from charter.recipe.keys import RecipeKey, recipe_keys
+from charter.recipe.loading import check_recipe, load_recipe
+from charter.recipe.reference import json_schema, recipe_reference
+from charter.recipe.tables import (
+    AdvantageName,
+    AggregationName,
+    DataTable,
+    EvalTable,
+    GrpoTable,
+    LearnerTable,
+    LoraTable,
+    LossName,
+    Method,
+    OptimizerTable,
+    Recipe,
+    RewardTable,
+    RunTable,
+    SamplingTable,
+    SftTable,
+    Table,
+)
+from charter.recipe.writing import dump_recipe, recipe_hash
+
+__all__ = [
+    "AdvantageName",
+    "AggregationName",
+    "Conflict",
+    "DataTable",
+    "EvalTable",
+    "GrpoTable",
+    "LearnerTable",
+    "LoraTable",
+    "LossName",
+    "Method",
+    "OptimizerTable",
+    "Recipe",
+    "RecipeKey",
+    "RewardTable",
+    "RunTable",
+    "SamplingTable",
+    "SftTable",
+    "Table",
+    "check_recipe",
+    "conflicts",
+    "differences",
+    "dump_recipe",
+    "json_schema",
+    "load_recipe",
+    "matters_for_resume",
+    "recipe_hash",
+    "recipe_keys",
+    "recipe_reference",
+]

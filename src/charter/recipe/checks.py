@@ -1,0 +1,184 @@
+"""Numbers that are each allowed and make no sense together.
+
+Each check says what is wrong in a sentence and what to write instead. Needs neither torch nor a model.
+"""
+
+# pyright: strict
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from charter.recipe.tables import Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """key: the dotted key to change. others: keys that take part in it. found, fix: as in `charter.errors.Problem`."""
+
+    key: str
+    found: str
+    fix: str
+    others: tuple[str, ...] = ()
+
+
+def conflicts(recipe: Recipe) -> tuple[Conflict, ...]:
+    """Everything in the recipe that cannot be meant, in the order of the tables."""
+    found = [*_every_method(recipe)]
+    if recipe.method == "grpo":
+        found += [*_grpo_needs(recipe), *_sampling(recipe), *_clip_range(recipe), *_kl(recipe), *_length(recipe)]
+    elif recipe.data.examples is None:
+        found.append(
+            Conflict(
+                key="data.examples",
+                found='method = "sft" has no examples to imitate',
+                fix='Set data.examples to a .jsonl or .parquet path or "hf:NAME"',
+                others=("method",),
+            )
+        )
+    return tuple(found)
+
+
+def _every_method(recipe: Recipe) -> Iterator[Conflict]:
+    if recipe.optimizer.warmup_steps > recipe.run.steps:
+        yield Conflict(
+            key="optimizer.warmup_steps",
+            found=f"warm-up takes {recipe.optimizer.warmup_steps} steps and the run has {recipe.run.steps}",
+            fix="Make it at most run.steps",
+            others=("run.steps",),
+        )
+    if (largest := max(recipe.eval.k, default=1)) > recipe.eval.samples:
+        yield Conflict(
+            key="eval.k",
+            found=f"pass@{largest} needs {largest} completions per prompt and eval.samples is {recipe.eval.samples}",
+            fix=f"Set eval.samples to {largest} or more, or ask for a smaller k",
+            others=("eval.samples",),
+        )
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", recipe.learner.device):
+        yield Conflict(
+            key="learner.device",
+            found=f"{recipe.learner.device!r} is no device that Charter knows",
+            fix='Write "auto", "cpu", "cuda" or "cuda:N"',
+        )
+
+
+def _grpo_needs(recipe: Recipe) -> Iterator[Conflict]:
+    if recipe.data.prompts is None:
+        yield Conflict(
+            key="data.prompts",
+            found='method = "grpo" has no prompts to sample from',
+            fix='Set data.prompts to a file, "arithmetic:addition", "reasoning_gym:TASK" or "hf:NAME"',
+            others=("method",),
+        )
+    if not recipe.rewards:
+        yield Conflict(
+            key="rewards",
+            found='method = "grpo" has no rewards, so nothing would be learned',
+            fix='Add a table [[rewards]] with a name, for instance name = "math"',
+            others=("method",),
+        )
+
+
+def _sampling(recipe: Recipe) -> Iterator[Conflict]:
+    sampling, grpo = recipe.sampling, recipe.grpo
+    if sampling.group_size == 1:
+        yield Conflict(
+            key="sampling.group_size",
+            found=f"the estimator {grpo.advantage!r} compares the completions of one prompt, and a group of 1 has none "
+            "to compare with: every advantage would be 0",
+            fix="Use a group_size of 2 or more (8 is usual)",
+            others=("grpo.advantage",),
+        )
+    if sampling.temperature == 0:
+        yield Conflict(
+            key="sampling.temperature",
+            found="temperature 0 draws the same completion every time, so a group has no spread to learn from",
+            fix="Use a temperature above 0 (1.0 is usual); eval.temperature = 0 evaluates greedily",
+        )
+    for key, value, whole in (("top_p", sampling.top_p, 1), ("top_k", sampling.top_k, 0)):
+        if value != whole and not sampling.allow_truncated_sampling:
+            yield Conflict(
+                key=f"sampling.{key}",
+                found=f"{key} = {value} cuts the distribution, so the sampler's probabilities are not the learner's",
+                fix=f"Use {key} = {whole}, or accept the mismatch with sampling.allow_truncated_sampling = true",
+                others=("sampling.allow_truncated_sampling",),
+            )
+
+
+def _clip_range(recipe: Recipe) -> Iterator[Conflict]:
+    grpo = recipe.grpo
+    for key, value in (("clip_low", grpo.clip_low), ("clip_high", grpo.clip_high)):
+        if value is None:
+            continue
+        if grpo.loss == "cispo" and key == "clip_high" and value < 0:
+            yield Conflict(
+                key="grpo.clip_high",
+                found=f"cispo's cap is 1 + clip_high = {1 + value:g}, and a cap below 1 scales all on-policy gradients",
+                fix="Use a clip_high above 0 (4 is the default)",
+                others=("grpo.loss",),
+            )
+        elif value <= 0:
+            yield Conflict(
+                key=f"grpo.{key}",
+                found=f"{key} = {value:g} leaves no room around a ratio of 1",
+                fix="Use a number above 0, or leave it out for the loss's own default",
+            )
+        elif grpo.loss == "gspo" and value >= 0.1:
+            yield Conflict(
+                key=f"grpo.{key}",
+                found=f"gspo clips the ratio of whole sequences, which moves by thousandths; {key} = {value:g} would "
+                "never clip",
+                fix="Leave it out (3e-4 below, 4e-4 above) or use a number under 0.1",
+                others=("grpo.loss",),
+            )
+    if grpo.dual_clip is not None and grpo.loss != "clip":
+        yield Conflict(
+            key="grpo.dual_clip",
+            found=f'dual_clip bounds the loss "clip" and has no meaning with {grpo.loss!r}',
+            fix='Leave it out, or use loss = "clip"',
+            others=("grpo.loss",),
+        )
+    elif grpo.dual_clip is not None and grpo.dual_clip <= 1:
+        yield Conflict(
+            key="grpo.dual_clip",
+            found=f"a dual_clip of {grpo.dual_clip:g} would bound the loss of on-policy tokens",
+            fix="Use a number above 1 (3 is usual)",
+        )
+
+
+def _kl(recipe: Recipe) -> Iterator[Conflict]:
+    grpo = recipe.grpo
+    if grpo.kl_coef == 0 and grpo.kl_estimator is not None:
+        yield Conflict(
+            key="grpo.kl_estimator",
+            found=f"the estimator {grpo.kl_estimator!r} has no effect while kl_coef is 0",
+            fix="Set grpo.kl_coef above 0, or leave kl_estimator out",
+            others=("grpo.kl_coef",),
+        )
+    if grpo.kl_coef == 0 and grpo.kl_in == "reward":
+        yield Conflict(
+            key="grpo.kl_in",
+            found='kl_in = "reward" has no effect while kl_coef is 0',
+            fix="Set grpo.kl_coef above 0, or leave kl_in out",
+            others=("grpo.kl_coef",),
+        )
+
+
+def _length(recipe: Recipe) -> Iterator[Conflict]:
+    window, limit = recipe.grpo.soft_window, recipe.sampling.max_new_tokens
+    if window > limit:
+        yield Conflict(
+            key="grpo.soft_window",
+            found=f"a window of {window} tokens does not fit into completions of at most {limit}",
+            fix="Make it smaller than sampling.max_new_tokens",
+            others=("sampling.max_new_tokens",),
+        )
+    if recipe.grpo.truncated == "penalize" and window == 0:
+        yield Conflict(
+            key="grpo.soft_window",
+            found='truncated = "penalize" grows the penalty over the last soft_window tokens, and that is 0',
+            fix="Set grpo.soft_window to some share of max_new_tokens, a quarter for instance",
+            others=("grpo.truncated",),
+        )

@@ -1,0 +1,56 @@
+"""What differs between two recipes, and which of it a run may change when it goes on."""
+
+# pyright: strict
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+from charter.recipe.tables import Recipe
+
+_MAY_CHANGE = frozenset(
+    {
+        "run.steps",
+        "run.save_every",
+        "run.keep_checkpoints",
+        "run.eval_every",
+        "run.name",
+        "learner.max_microbatch_tokens",
+    }
+)
+
+
+def differences(old: Recipe, new: Recipe) -> list[tuple[str, Any, Any]]:
+    """Every key whose value differs.
+
+    Returns:
+        (dotted key, old value, new value) in the order of the tables; None for a key that one of them has not.
+    """
+    before, after = dict(_flat(old.model_dump(), "")), dict(_flat(new.model_dump(), ""))
+    keys = [*before, *(key for key in after if key not in before)]
+    return [(key, before.get(key), after.get(key)) for key in keys if not _same(before.get(key), after.get(key))]
+
+
+def matters_for_resume(key: str) -> bool:
+    """Whether a run that is resumed with another value of this key would no longer be the same run.
+
+    How long it runs, what it keeps, how it is evaluated and how its micro-batches are cut may change; nothing else.
+    """
+    return key not in _MAY_CHANGE and not key.startswith("eval.")
+
+
+def _same(old: object, new: object) -> bool:
+    # 1 == True in Python, and in no recipe
+    return old == new and isinstance(old, bool) == isinstance(new, bool)
+
+
+def _flat(value: object, prefix: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and (value or not prefix):
+        for key, item in cast("dict[str, object]", value).items():
+            yield from _flat(item, f"{prefix}.{key}" if prefix else key)
+    elif isinstance(value, list) and value and all(isinstance(item, dict) for item in cast("list[object]", value)):
+        for index, item in enumerate(cast("list[object]", value)):
+            yield from _flat(item, f"{prefix}.{index}")
+    else:
+        yield prefix, value
