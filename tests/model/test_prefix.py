@@ -39,7 +39,7 @@ def packed_logprobs(policy: Any, trees: list[Tree]) -> list[torch.Tensor]:
 
 
 def separate_logprobs(module: Any, trees: list[Tree]) -> list[torch.Tensor]:
-    """The G-fold forward with transformers' own eager attention, padded to the right."""
+    """The G-fold forward with transformers' own attention, padded to the right."""
     sequences = [(list(t.prefix), list(b.tokens)) for t in trees for b in t.branches]
     longest = max(len(p) + len(c) for p, c in sequences)
     tokens = torch.tensor([p + c + [0] * (longest - len(p) - len(c)) for p, c in sequences])
@@ -67,7 +67,7 @@ def reference_attention(family: str) -> str:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 2e-4)])
 def test_values_and_gradients_equal_the_padded_forward(tiny_policy, family, dtype, tolerance):
     if family == "gemma2" and dtype == torch.float64:
-        tolerance = 1e-5  # the float32 softmax of the reference
+        pytest.skip("transformers' own eager forward is NaN here: it masks with float64's minimum in a float32 softmax")
     policy = tiny_policy(family, dtype=dtype)
     ours = packed_logprobs(policy, TREES)
     our_gradients = gradients(policy.module, ours)

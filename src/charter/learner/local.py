@@ -176,9 +176,9 @@ class LocalLearner:
             mask[row, : len(branch.mask)] = torch.tensor(branch.mask, dtype=torch.bool)
         with policy.arithmetic():
             hidden = policy.hidden(packed.tokens, packed.positions, packed.layout())
-            logprobs, entropy = token_logprobs(
-                hidden[packed.source[mask]], policy.head, packed.targets[mask], temperature
-            )
+            # index_select, whose backward adds in a fixed order: the prompt's last state is read once per completion
+            predicting = hidden.index_select(0, packed.source[mask])
+            logprobs, entropy = token_logprobs(predicting, policy.head, packed.targets[mask], temperature)
         blank = logprobs.new_zeros(mask.shape)
         return _Forwarded(blank.masked_scatter(mask, logprobs), blank.masked_scatter(mask, entropy), mask)
 

@@ -130,7 +130,9 @@ def load_policy(
     Raises ModelError naming what is missing: no such folder or id, no config.json, no weights, no tokenizer.
     """
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     where = pick_device(device)
     compute = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(
         dtype, torch.bfloat16 if where.type == "cuda" else torch.float32

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -102,65 +103,89 @@ class PackedTrees:
 
 
 class TreeLayout:
-    """Attention of packed trees. Gather indices are built once and serve every layer."""
+    """Attention of packed trees. Indices and masks are built once and serve every layer."""
 
     def __init__(self, spans: Sequence[TreeSpan], device: torch.device) -> None:
         self._spans = tuple(spans)
-        self._gather: list[tuple[Tensor, Tensor] | None] = []
-        self._masks: dict[tuple[int, int | None], Tensor | None] = {}
-        for span in spans:
-            width = max(span.branches, default=0)
-            if width == 0:
-                self._gather.append(None)
-                continue
-            lengths = torch.tensor(span.branches)
-            begins = span.start + span.prefix + lengths.cumsum(0) - lengths
-            columns = torch.arange(width)
-            inside = columns < lengths[:, None]
-            rows = torch.where(inside, begins[:, None] + columns, begins[:, None].clamp(max=span.start + span.tokens - 1))
-            self._gather.append((rows.to(device), inside.to(device)))
+        self._sizes = [size for span in spans for size in (span.prefix, sum(span.branches))]
+        self._places = [_places(span.branches).to(device) for span in spans]
+        self._masks: dict[tuple[int, int, int | None], Tensor] = {}
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, spec: AttentionSpec) -> Tensor:
         heads = query.shape[0]
+        queries, keys, values = (x.split(self._sizes, dim=1) for x in (query, key, value))
         outputs: list[Tensor] = []
-        for index, (span, gather) in enumerate(zip(self._spans, self._gather, strict=True)):
-            prefix = slice(span.start, span.start + span.prefix)
-            prefix_key = repeat_heads(key[:, prefix], heads)
-            prefix_value = repeat_heads(value[:, prefix], heads)
-            allowed = self._window_mask(index, span.prefix, spec.window, query.device)
-            out = masked_attention(query[None, :, prefix], prefix_key[None], prefix_value[None], allowed, spec)
-            outputs.append(out[0].transpose(0, 1))
-            if gather is None:
+        for i, (span, places) in enumerate(zip(self._spans, self._places, strict=True)):
+            prefix_key, prefix_value = repeat_heads(keys[2 * i], heads), repeat_heads(values[2 * i], heads)
+            windowed = spec.window is not None and spec.window < span.prefix
+            allowed = self._mask(0, span.prefix, spec.window, query.device) if windowed else None
+            out = masked_attention(queries[2 * i][None], prefix_key[None], prefix_value[None], allowed, spec)
+            outputs.append(out[0])
+            if not len(places):
                 continue
-            rows, inside = gather
-            group = rows.shape[0]
-            own_query = query[:, rows].transpose(0, 1)
-            own_key = repeat_heads(key[:, rows].transpose(0, 1), heads)
-            own_value = repeat_heads(value[:, rows].transpose(0, 1), heads)
+            group, longest = len(span.branches), max(span.branches)
+            own = (_Spread.apply(x[2 * i + 1], places, group, longest) for x in (queries, keys, values))
+            own_query, own_key, own_value = (x.transpose(0, 1) for x in own)
             out = masked_attention(
                 own_query,
-                torch.cat([prefix_key.expand(group, -1, -1, -1), own_key], dim=2),
-                torch.cat([prefix_value.expand(group, -1, -1, -1), own_value], dim=2),
-                self._branch_mask(index, span.prefix, rows.shape[1], spec.window, query.device),
+                torch.cat([prefix_key.expand(group, -1, -1, -1), repeat_heads(own_key, heads)], dim=2),
+                torch.cat([prefix_value.expand(group, -1, -1, -1), repeat_heads(own_value, heads)], dim=2),
+                self._mask(span.prefix, longest, spec.window, query.device),
                 spec,
             )
-            outputs.append(out.transpose(1, 2)[inside])
-        return torch.cat(outputs)
+            outputs.append(_Gather.apply(out.transpose(0, 1), places))
+        return torch.cat(outputs, dim=1).transpose(0, 1)
 
-    def _window_mask(self, index: int, width: int, window: int | None, device: torch.device) -> Tensor | None:
-        """Causal mask `[P, P]` of a prefix; None (the kernel's own causal mask) where no window cuts it."""
-        if window is None or window >= width:
-            return None
-        return self._branch_mask(~index, 0, width, window, device)
-
-    def _branch_mask(self, index: int, prefix: int, width: int, window: int | None, device: torch.device) -> Tensor:
+    def _mask(self, prefix: int, width: int, window: int | None, device: torch.device) -> Tensor:
         """`[L, P + L]`: branch token i sees the prefix and branch tokens up to i, at most `window` back."""
-        mask = self._masks.get((index, window))
+        mask = self._masks.get((prefix, width, window))
         if mask is None:
             query_at = torch.arange(prefix, prefix + width, device=device)[:, None]
             key_at = torch.arange(prefix + width, device=device)
             mask = key_at <= query_at
             if window is not None:
                 mask &= query_at - key_at < window
-            self._masks[index, window] = mask
+            self._masks[prefix, width, window] = mask
         return mask
+
+
+def _places(lengths: Sequence[int]) -> Tensor:
+    """Where each of the consecutive branch tokens lies in the rectangle `[G, L]`, flattened."""
+    longest = max(lengths, default=0)
+    return torch.tensor([g * longest + i for g, length in enumerate(lengths) for i in range(length)], dtype=torch.long)
+
+
+class _Spread(torch.autograd.Function):
+    """`[H, N, D]` consecutive branch tokens → `[H, G, L, D]`, zeros where a branch is shorter.
+
+    Written out because the backward of torch's own indexing adds with atomics, in an order that varies between runs;
+    here every element has one place, so the backward is a plain copy.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, places: Tensor, group: int, longest: int) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(places)
+        out = x.new_zeros(x.shape[0], group * longest, x.shape[2])
+        return out.index_copy_(1, places, x).view(x.shape[0], group, longest, x.shape[2])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (places,) = ctx.saved_tensors
+        return grads[0].flatten(1, 2).index_select(1, places), None, None, None
+
+
+class _Gather(torch.autograd.Function):
+    """`[H, G, L, D]` → `[H, N, D]`: the inverse of `_Spread`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, places: Tensor) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(places)
+        ctx.shape = x.shape
+        return x.flatten(1, 2).index_select(1, places)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (places,) = ctx.saved_tensors
+        heads, group, longest, size = ctx.shape
+        out = grads[0].new_zeros(heads, group * longest, size)
+        return out.index_copy_(1, places, grads[0]).view(ctx.shape), None
