@@ -6,9 +6,8 @@ Not here: which prompts are held out (data), what counts as a reward (reward), c
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from charter.errors import RewardError, RunError, UsageError
@@ -207,8 +206,9 @@ async def evaluate(
         )
     order = {prompt.id: place for place, prompt in enumerate(prompts)}
     tasks: dict[str, asyncio.Task[Scored]] = {}
+    groups = sampler.sample(prompts, settings, step, stream=stream)
     try:
-        async for group in sampler.sample(prompts, settings, step, stream=stream):
+        async for group in groups:
             if group.prompt.id not in order or group.prompt.id in tasks:
                 raise RunError(f"the sampler answered the prompt {group.prompt.id!r}, which was not open.")
             tasks[group.prompt.id] = asyncio.create_task(_scored(group, reward))
@@ -217,10 +217,10 @@ async def evaluate(
             raise RunError(f"the sampler left out {len(missing)} of {len(order)} prompts, the first is {missing[0]!r}.")
         scored = tuple([await tasks[prompt.id] for prompt in prompts])
     finally:
-        open_tasks = [task for task in tasks.values() if not task.done()]
-        for task in open_tasks:
+        # After an error nothing may go on scoring, nor complain later that nobody asked how it ended.
+        for task in tasks.values():
             task.cancel()
-        for task in open_tasks:
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        if isinstance(groups, AsyncGenerator):
+            await groups.aclose()
     return accuracy_of(scored, threshold=threshold, ks=ks, level=level, seed=seed), scored
