@@ -89,7 +89,6 @@ def _sampling(recipe: Recipe) -> Iterator[Conflict]:
             found=f"the estimator {grpo.advantage!r} compares the completions of one prompt, and a group of 1 has none "
             "to compare with: every advantage would be 0",
             fix="Use a group_size of 2 or more (8 is usual)",
-            others=("grpo.advantage",),
         )
     if sampling.temperature == 0:
         yield Conflict(

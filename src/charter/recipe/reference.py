@@ -16,7 +16,7 @@ from charter.recipe.tables import Recipe
 
 _HEAD = """# Recipe reference
 
-Made from `charter.recipe` by `python -m charter.recipe.reference > docs/recipe.md`; do not edit it by hand.
+Made from `charter.recipe` by `python -m charter.recipe > docs/recipe.md`; do not edit it by hand.
 
 A recipe is one TOML file. A key that is not listed here is an error. Any key can be set from the command line:
 `charter train recipe.toml run.steps=20 rewards.0.weight=2`. Values read as TOML; a text needs no quotes there.
@@ -74,7 +74,3 @@ def _about(table: str) -> str:
     model: type[BaseModel] | None = table_of(Recipe.model_fields[table].annotation) if table else None
     text = inspect.getdoc(model) if model else None
     return " ".join((text or "").partition(": ")[2].split())
-
-
-if __name__ == "__main__":
-    print(recipe_reference(), end="")
