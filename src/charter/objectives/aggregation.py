@@ -7,7 +7,7 @@ gradient. It holds because the normaliser is of the whole step and comes from ou
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+@runtime_checkable
 class Counts(Protocol):
     """Anything that holds the step's counts: `Normalizers` here, or the batch's own totals."""
 

@@ -111,7 +111,8 @@ def combination_formula(how: str = "sum", eps: float = GROUP_EPS) -> Formula:
     if how == "sum":
         return Formula("r = Σ_k w_k r_k, then the estimator", "weighted sum")
     return Formula(
-        f"S = Σ_k w_k (r_k − mean(r_k)) / (std(r_k) + {_number(eps)}), A = S / (std of S over the step + {_number(eps)})",
+        f"S = Σ_k w_k (r_k − mean(r_k)) / (std(r_k) + {_number(eps)}), "
+        f"A = S / (std of S over the step + {_number(eps)})",
         "GDPO, arXiv 2601.05242",
     )
 

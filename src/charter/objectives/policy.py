@@ -93,7 +93,7 @@ def policy_loss(
         weight = _ratio(lp.detach(), old).clamp(max=1 + _bound(high))
         loss = -weight * a * lp
     elif kind == "sapo":
-        tau = torch.where(a > 0, options["tau_positive"], options["tau_negative"])
+        tau = torch.full_like(a, options["tau_negative"]).masked_fill(a > 0, options["tau_positive"])
         loss = -(4 / tau) * torch.sigmoid(tau * (_ratio(lp, old) - 1)) * a
     elif kind == "dppo_tv":
         moved = lp.detach().exp() - old.exp()
