@@ -94,7 +94,7 @@ def _sampling(recipe: Recipe) -> Iterator[Conflict]:
         yield Conflict(
             key="sampling.temperature",
             found="temperature 0 draws the same completion every time, so a group has no spread to learn from",
-            fix="Use a temperature above 0 (1.0 is usual); eval.temperature = 0 evaluates greedily",
+            fix="Use a temperature above 0 (1.0 is usual); eval.temperatures = [0.0] evaluates greedily",
         )
     for key, value, whole in (("top_p", sampling.top_p, 1), ("top_k", sampling.top_k, 0)):
         if value != whole and not sampling.allow_truncated_sampling:

@@ -205,7 +205,7 @@ class EvalTable(Table):
 
     prompts: PositiveInt | None = described("Held-out prompts used; all when left out.", None, unit="prompts")
     samples: PositiveInt = described("Completions per prompt at the given temperature.", 1, unit="completions")
-    temperature: NonNegativeFloat = described("0 is greedy.", 0.0)
+    temperatures: list[NonNegativeFloat] = described("Each is evaluated; 0 is greedy, with one completion.", [0.0])
     threshold: FiniteFloat = described("A completion is right when its reward is at least this.", 1.0)
     k: list[PositiveInt] = described("The k of pass@k.", [1])
 

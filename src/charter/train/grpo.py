@@ -9,7 +9,7 @@ defined in `charter.objectives`. Source: DeepSeekMath (arXiv 2402.03300), DeepSe
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -93,7 +93,7 @@ async def grpo(
     *,
     part_weights: Mapping[str, float],
     start: int = 1,
-) -> AsyncIterator[Update]:
+) -> AsyncGenerator[Update]:
     """Yield one Update per step, from step `start` on, without end.
 
     The caller records, checkpoints and decides when to stop. A step whose groups carry no signal leaves the weights

@@ -8,7 +8,7 @@ with m = 1 on what the assistant wrote, its end-of-turn token included.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from charter.errors import DataError
@@ -54,7 +54,7 @@ class SftObjective:
 
 async def sft(
     examples: ExampleSource, encode: Encode, learner: Learner, config: SftTable, *, start: int = 1
-) -> AsyncIterator[Update]:
+) -> AsyncGenerator[Update]:
     """Yield one Update per step, from step `start` on, without end.
 
     Raises DataError for an example longer than config.max_tokens, or one in which the assistant writes nothing.

@@ -1,0 +1,237 @@
+"""One training run, from its folder to its summary: record, evaluate, checkpoint, resume, stop.
+
+The trainer yields updates; this loop is the caller that its docstring speaks of.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from charter.cli.compose import Inputs, load_model, make_learner
+from charter.cli.display import Display, Facts
+from charter.cli.heldout import HeldOut, drop_evaluations_after, summarise
+from charter.errors import DivergedError, Problem, RewardError, StoreError
+from charter.learner.local import LearnerState, LocalLearner
+from charter.recipe import Recipe, differences, dump_recipe, load_recipe, matters_for_resume
+from charter.reward import probe
+from charter.run.checkpoint import Checkpoints, CheckpointState
+from charter.run.diagnose import Watch
+from charter.run.generators import rng_state, set_rng_state
+from charter.run.manifest import build_manifest
+from charter.run.store import RunStore
+from charter.sampler.local import LocalSampler
+from charter.train.grpo import grpo
+from charter.train.sft import sft
+from charter.types import Update
+
+SKIPS_BEFORE_STOP = 3
+"""Updates in a row whose gradient is not finite, after which a run stops."""
+
+
+class StopRequest:
+    """Set from a signal handler: the run finishes its step, saves and returns."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended. finished: whether it reached its last step. summary: of the held-out evaluation, or None."""
+
+    folder: Path
+    step: int
+    finished: bool
+    summary: Mapping[str, Any] | None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """The parts of a run in progress."""
+
+    inputs: Inputs
+    store: RunStore
+    checkpoints: Checkpoints
+    learner: LocalLearner
+    sampler: LocalSampler
+    held_out: HeldOut | None
+    display: Display
+    watch: Watch = field(default_factory=Watch)
+    train_s: float = 0.0
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.inputs.recipe
+
+
+async def train(inputs: Inputs, folder: Path, *, resume: bool, display: Display, stop: StopRequest) -> Outcome:
+    """Run a recipe in `folder` to its last step, from the start or from its newest whole checkpoint.
+
+    Raises StoreError for a folder that is in use, holds another run, or cannot be resumed by this recipe;
+    RewardError when the start-up probe or too many rewards fail; DivergedError after three updates in a row that
+    were not finite, with everything saved.
+    """
+    recipe = inputs.recipe
+    store = _open_store(recipe, folder, resume)
+    try:
+        run, start = await _begin(inputs, store, folder, display)
+        try:
+            return await _steps(run, start, stop)
+        finally:
+            display.finish()
+            if inputs.rubric is not None:
+                await inputs.rubric.close()
+    finally:
+        store.close()
+
+
+def _open_store(recipe: Recipe, folder: Path, resume: bool) -> RunStore:
+    if not resume or not (folder / "recipe.toml").is_file():
+        text = dump_recipe(recipe)
+        return RunStore.create(folder, text, build_manifest(text, seeds={"run": recipe.seed}))
+    store = RunStore.open(folder)
+    changed = [
+        Problem(
+            where=key,
+            found=f"{new!r}, and the run began with {old!r}",
+            fix="put it back, or start another run with run.name=…",
+        )
+        for key, old, new in differences(load_recipe(folder / "recipe.toml"), recipe)
+        if matters_for_resume(key) or (key == "run.steps" and recipe.optimizer.schedule != "constant")
+    ]
+    if changed:
+        store.close()
+        raise StoreError(
+            f"{folder} cannot go on under this recipe, which differs in what the result depends on:\n"
+            + "\n".join(f"  {problem}" for problem in changed)
+        )
+    return store
+
+
+async def _begin(inputs: Inputs, store: RunStore, folder: Path, display: Display) -> tuple[_Run, int]:
+    """Load what the run needs, at the step where it goes on."""
+    recipe = inputs.recipe
+    if inputs.rubric is not None and inputs.prompts is not None:
+        wrong = await probe(inputs.rubric, inputs.prompts.held_out[:8] or inputs.prompts.train.items[:8])
+        if wrong:
+            raise RewardError("the start-up probe of the rewards failed:\n" + "\n".join(f"  {line}" for line in wrong))
+    checkpoints = Checkpoints(folder)
+    newest = checkpoints.latest()
+    state = checkpoints.load_state(newest) if newest is not None else None
+    weights = newest / "model" if newest is not None and recipe.lora is None else None
+    policy = load_model(recipe, weights)
+    saved_cut = int(state.scalars["microbatch_tokens"]) if state is not None else None
+    learner = make_learner(recipe, policy, microbatch_tokens=saved_cut)
+    sampler = LocalSampler(policy, recipe.seed)
+    step, trained = 0, 0.0
+    if state is not None:
+        step, trained = state.step, float(state.scalars["train_s"])
+        counters = {name: int(state.scalars[name]) for name in ("version", "attempts")}
+        learner.load_state(LearnerState(state.tensors, counters))
+        set_rng_state(state.tensors, state.scalars)
+    else:
+        torch.manual_seed(recipe.seed)
+    store.truncate_after(step)
+    drop_evaluations_after(folder, step)
+    await sampler.load(learner.weights())
+    held_out = None
+    if inputs.prompts is not None and inputs.rubric is not None and inputs.prompts.held_out:
+        held_out = HeldOut(recipe=recipe, prompts=inputs.prompts.held_out, sampler=sampler, reward=inputs.rubric)
+    display.start(
+        Facts(
+            name=folder.name, method=recipe.method, model=recipe.model,
+            steps=recipe.run.steps, folder=str(folder), first=step + 1,
+        )
+    )  # fmt: skip
+    run = _Run(
+        inputs=inputs, store=store, checkpoints=checkpoints, learner=learner, sampler=sampler,
+        held_out=held_out, display=display, train_s=trained,
+    )  # fmt: skip
+    return run, step + 1
+
+
+async def _steps(run: _Run, start: int, stop: StopRequest) -> Outcome:
+    recipe, folder = run.recipe, run.store.folder
+    if start == 1 and run.held_out is not None and not run.store.metrics():
+        before = await run.held_out.measure(0, folder)
+        run.store.append_metrics({"step": 0, **before})
+        run.display.update(Update(step=0, version=0, metrics=before))
+    step, skipped = start - 1, 0
+    saved = step
+    updates = _updates(run, start)
+    began = time.perf_counter()
+    while step < recipe.run.steps and not stop.asked:
+        update = await anext(updates)
+        step = update.step
+        run.train_s += time.perf_counter() - began
+        skipped = skipped + 1 if update.metrics.get("skipped") else 0
+        last = step == recipe.run.steps
+        diverged = skipped >= SKIPS_BEFORE_STOP
+        if run.held_out is not None and (last or (recipe.run.eval_every and step % recipe.run.eval_every == 0)):
+            update = replace(update, metrics=dict(update.metrics) | await run.held_out.measure(step, folder))
+        run.store.write_rollouts(update)
+        run.store.append_metrics({"step": step, "version": update.version, **update.metrics})
+        run.display.update(update)
+        run.display.findings(run.watch.observe(update))
+        if last or diverged or stop.asked or step % recipe.run.save_every == 0:
+            _save(run, step)
+            saved = step
+        if diverged:
+            raise DivergedError(
+                f"the loss or gradient was not finite {skipped} updates in a row, up to step {step}; none of them "
+                f"changed the weights and everything is saved in {folder}. Lower optimizer.learning_rate "
+                f"(now {recipe.optimizer.learning_rate:g}) or look at the rewards: charter show {folder}"
+            )
+        began = time.perf_counter()
+    if saved != step:  # asked to stop after the step had ended
+        _save(run, step)
+    await updates.aclose()
+    finished = step >= recipe.run.steps
+    summary = summarise(folder, run.train_s) if finished else None
+    if summary is not None:
+        run.store.write_summary(summary)
+    return Outcome(folder=folder, step=step, finished=finished, summary=summary)
+
+
+def _updates(run: _Run, start: int) -> AsyncGenerator[Update]:
+    recipe, inputs = run.recipe, run.inputs
+    if recipe.method == "sft":
+        assert inputs.examples is not None
+        return sft(inputs.examples, run.learner.policy.chat.encode_example, run.learner, recipe.sft, start=start)
+    assert inputs.prompts is not None
+    assert inputs.rubric is not None
+    return grpo(
+        inputs.prompts.train,
+        run.sampler,
+        inputs.rubric,
+        run.learner,
+        recipe.grpo,
+        recipe.sampling,
+        part_weights=inputs.rubric.weights,
+        start=start,
+    )
+
+
+def _save(run: _Run, step: int) -> None:
+    run.store.sync()
+    learned = run.learner.state()
+    tensors, scalars = rng_state()
+    state = CheckpointState(
+        step=step,
+        version=run.learner.version,
+        tensors={**learned.tensors, **tensors},
+        scalars={
+            **scalars,
+            **learned.scalars,
+            "microbatch_tokens": run.learner.microbatch_tokens,
+            "train_s": run.train_s,
+        },
+    )
+    run.checkpoints.save(step, run.learner.save_model, state)
+    run.checkpoints.prune(run.recipe.run.keep_checkpoints)

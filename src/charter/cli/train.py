@@ -1,0 +1,147 @@
+"""`charter train`: a recipe, run to its end, and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from charter.cli.session import Outcome, StopRequest
+    from charter.recipe import Recipe
+    from charter.run.reader import Run
+
+
+def command(
+    recipe: Annotated[str, typer.Argument(help="Recipe file (TOML).")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="Keys laid over it.")] = None,
+    run_dir: Annotated[str | None, typer.Option(help="Folder of this run; runs/NAME when left out.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Move an existing run of this name aside.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Load and check everything; train nothing.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="One line per step instead of a live panel.")] = False,
+) -> None:
+    """Train a model as a recipe says (GRPO, SFT). Ctrl-C once finishes the step and saves; twice stops now."""
+    from charter.errors import UsageError
+    from charter.recipe import load_recipe
+
+    if resume and replace:
+        raise UsageError("--resume and --replace exclude each other: give one of them")
+    loaded = load_recipe(recipe, overrides or ())
+    folder = Path(run_dir) if run_dir else Path("runs") / (loaded.run.name or Path(recipe).stem)
+    if dry_run:
+        typer.echo(_rehearse(loaded))
+        return
+    if replace:
+        _move_aside(folder)
+    _refuse_taken(folder, resume)
+    again = " ".join(["charter train", recipe, *(overrides or []), *(["--run-dir", run_dir] if run_dir else [])])
+    outcome = run_recipe(loaded, folder, resume=resume, plain=plain)
+    if not outcome.finished:
+        typer.echo(f"stopped after step {outcome.step} of {loaded.run.steps}, everything saved. Go on with:\n  {again} --resume")
+        raise typer.Exit(1)
+    from charter.cli.report import closing_report
+
+    typer.echo(closing_report(outcome, recipe))
+
+
+def run_recipe(recipe: Recipe, folder: Path, *, resume: bool = False, plain: bool = False) -> Outcome:
+    """Train; the first Ctrl-C (or SIGTERM) asks the run to stop after its step, the second raises KeyboardInterrupt."""
+    from charter.cli.compose import read_inputs
+    from charter.cli.display import choose_display
+    from charter.cli.session import StopRequest, train
+
+    inputs = read_inputs(recipe)
+    stop = StopRequest()
+    with _stopping(stop):
+        return asyncio.run(train(inputs, folder, resume=resume, display=choose_display(plain=plain), stop=stop))
+
+
+def train_recipe(recipe: Recipe, *, run_dir: str | Path | None = None, resume: bool = False) -> Run:
+    """Train as `charter train` does and open the finished run: the public `charter.train`."""
+    from charter.run.reader import Run
+
+    folder = Path(run_dir) if run_dir else Path("runs") / (recipe.run.name or recipe.method)
+    run_recipe(recipe, folder, resume=resume)
+    return Run(folder)
+
+
+@contextmanager
+def _stopping(stop: StopRequest) -> Iterator[None]:
+    def handle(number: int, frame: Any) -> None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        stop.asked = True
+        print("\nfinishing this step, then saving; again to stop now", file=sys.stderr, flush=True)
+
+    try:
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: whoever owns the process handles its signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _refuse_taken(folder: Path, resume: bool) -> None:
+    """Say before the model loads what RunStore would say after."""
+    from charter.errors import StoreError
+
+    there = (folder / "recipe.toml").is_file()
+    if there and not resume:
+        raise StoreError(
+            f"{folder} holds a run already: go on with --resume, move it aside with --replace, or choose another name "
+            "(run.name=…)"
+        )
+    if resume and not there:
+        raise StoreError(f"{folder} holds no run to resume; leave --resume out to start one")
+
+
+def _move_aside(folder: Path) -> None:
+    if not folder.exists():
+        return
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
+        number += 1
+    folder.rename(aside)
+    print(f"moved the earlier run to {aside}", file=sys.stderr)
+
+
+def _rehearse(recipe: Recipe) -> str:
+    """Everything a run does before its first step."""
+    from charter.cli.compose import load_model, make_learner, read_inputs
+    from charter.errors import RewardError
+    from charter.reward import probe
+
+    inputs = read_inputs(recipe)
+    rubric, prompts = inputs.rubric, inputs.prompts
+    if rubric is not None and prompts is not None:
+
+        async def ask() -> list[str]:
+            try:
+                return list(await probe(rubric, prompts.held_out[:8] or prompts.train.items[:8]))
+            finally:
+                await rubric.close()
+
+        wrong = asyncio.run(ask())
+        if wrong:
+            raise RewardError("the start-up probe of the rewards failed:\n" + "\n".join(f"  {line}" for line in wrong))
+    learner = make_learner(recipe, load_model(recipe))
+    lines = [f"model      {recipe.model}: loaded, and its packed forward agrees with its own"]
+    if prompts is not None:
+        lines.append(f"prompts    {len(prompts.train)} to train on, {len(prompts.held_out)} held out, from {prompts.source}")
+    if inputs.examples is not None:
+        lines.append(f"examples   {len(inputs.examples.train)} from {inputs.examples.source}")
+    if rubric is not None:
+        lines.append("rewards    " + ", ".join(f"{name} × {weight:g}" for name, weight in rubric.weights.items()))
+    lines.append(f"learner    at most {learner.microbatch_tokens} tokens in one forward")
+    return "\n".join([*lines, "nothing was trained (--dry-run)"])
