@@ -183,4 +183,9 @@ def open_judge(options: Mapping[str, Any]) -> tuple[Callable[[Mapping[str, Any]]
     import math_verify  # noqa: F401  # pyright: ignore[reportUnusedImport] - loaded before the clock runs
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its time limits are off; ours are on
-    return (lambda work: verdict(work["answer"], work["text"])), None
+    
+    def judge(work: Mapping[str, Any]) -> dict[str, Any]:
+        found = verdict(work["answer"], work["text"])
+        return {"failed": work.get("row", "") + found["failed"]} if "failed" in found else found
+
+    return judge, None

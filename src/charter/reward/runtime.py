@@ -159,8 +159,12 @@ class NamedReward(abc.ABC):
             for v in await self.verdicts(group)
         ]
 
+    def shut_down(self) -> None:
+        """Free child processes at once; `close` for callers without an event loop."""
+
     async def close(self) -> None:
         """Free child processes; the object is not used afterwards."""
+        await asyncio.to_thread(self.shut_down)
 
     def statistics(self) -> dict[str, float]:
         """Seconds per completion, error rate and abstain rate so far."""
@@ -239,6 +243,8 @@ class WorkerReward(NamedReward):
                 if last_try:  # once may be the machine's doing (out of memory); twice is this text's
                     return failed(str(error))
             except WorkFailedError as error:
+                if error.kind == "MemoryError":
+                    return Verdict(value=0.0, note="the completion needs too much memory to parse", lasting=False)
                 return failed(str(error))
             except WorkerError as error:
                 return failed(str(error))
@@ -246,6 +252,6 @@ class WorkerReward(NamedReward):
                 return from_reply(reply.result, reply.seconds)
         raise AssertionError("unreachable")
 
-    async def close(self) -> None:
+    def shut_down(self) -> None:
         """Kill the workers."""
-        await asyncio.to_thread(self.pool.close)
+        self.pool.close()

@@ -58,7 +58,9 @@ def limit_memory(limit_bytes: int) -> None:
 
 
 def describe_error(error: BaseException) -> str:
-    """The exception in one line, with the place it came from."""
+    """The exception in one line, with the place it came from; one that is `plain` is a sentence already."""
+    if getattr(error, "plain", False):
+        return str(error)
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - an exception's own __str__ is user code

@@ -1,0 +1,81 @@
+"""`math`: 1 when the completion's stated answer equals the reference answer, else 0.
+
+What counts as the stated answer: `math_answer.py`. The comparison runs in a worker process; text that does not parse
+within the time limit is wrong, a reference that cannot be parsed is a failure that names its row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from charter.reward.math_answer import reference as reference_text
+from charter.reward.runtime import Verdict, WorkerReward, abstained, failed, scored
+from charter.types import Prompt, Rollout
+
+_NUMBER = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?")
+
+
+class MathOptions(BaseModel):
+    """Options of `math`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    answer: str = Field("answer", description="Column with the reference answer: a number, LaTeX, or GSM8K's '#### 42'.")
+
+
+class MathReward(WorkerReward):
+    """1 or 0 by mathematical equality with the reference."""
+
+    def __init__(self, name: str, timeout_s: float, options: MathOptions) -> None:
+        super().__init__(name, timeout_s, "math", {})
+        self.options = options
+
+    def required_columns(self) -> tuple[str, ...]:
+        """The column with the reference answer."""
+        return (self.options.answer,)
+
+    def reference(self, prompt: Prompt) -> str | None:
+        """The reference answer in a box."""
+        gold = prompt.fields.get(self.options.answer)
+        return None if gold is None else f"\\boxed{{{reference_text(gold).strip('$')}}}"
+
+    def prepare(self, prompt: Prompt, rollout: Rollout) -> Mapping[str, Any] | Verdict:
+        """Two plain numbers are compared here; everything else is sent to a worker."""
+        column = self.options.answer
+        gold = reference_column(prompt, column)
+        if isinstance(gold, Verdict):
+            return gold
+        if isinstance(gold, bool) or not isinstance(gold, (str, int, float)):
+            return failed(f"row {prompt.id}: column {column!r} holds {gold!r:.80}; expected a number or its text")
+        quick = compare_numbers(reference_text(gold), rollout.text)
+        if quick is not None:
+            return scored(quick, "" if quick else f"stated {rollout.text.strip()!r}")
+        return {"answer": str(gold), "text": rollout.text, "row": f"row {prompt.id}, column {column!r}: "}
+
+
+def compare_numbers(gold: str, text: str) -> float | None:
+    """The verdict on two plain numbers of at most 30 + 30 digits, or None when the full comparison must decide.
+
+    It decides only what is beyond doubt: equal values are right, unequal integers wrong. Decimals that differ are left
+    to math-verify, which rounds to 6 places.
+    """
+    stripped = text.strip()
+    if not (_NUMBER.fullmatch(gold) and _NUMBER.fullmatch(stripped)):
+        return None
+    if Fraction(gold) == Fraction(stripped):
+        return 1.0
+    return None if "." in gold or "." in stripped else 0.0
+
+
+def reference_column(prompt: Prompt, column: str) -> Any:
+    """The reference in a prompt's row, or the verdict when it has none: null abstains, a missing column fails."""
+    if column not in prompt.fields:
+        have = ", ".join(map(repr, prompt.fields)) or "none"
+        return failed(f"row {prompt.id} has no column {column!r} (its columns: {have})")
+    gold = prompt.fields[column]
+    return abstained(f"row {prompt.id} has no reference: {column!r} is null") if gold is None else gold

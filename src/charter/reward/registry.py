@@ -1,0 +1,164 @@
+"""Names and tables → rewards. Every option is checked against the reward's own model, with all problems at once."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ValidationError
+
+from charter.errors import Problem, RecipeError, UsageError
+from charter.protocols import Reward
+from charter.reward.adapt import ObjectReward, SourceReward
+from charter.reward.call import SourceError
+from charter.reward.pool import WorkerError
+from charter.reward.rubric import Rubric
+from charter.reward.runtime import NamedReward
+
+BUILT_IN: Mapping[str, tuple[str, str, str]] = {
+    "math": ("charter.reward.math", "MathReward", "MathOptions"),
+    "exact": ("charter.reward.text", "ExactReward", "ExactOptions"),
+    "regex": ("charter.reward.text", "RegexReward", "RegexOptions"),
+    "format": ("charter.reward.text", "FormatReward", "FormatOptions"),
+    "length": ("charter.reward.text", "LengthReward", "LengthOptions"),
+    "schema": ("charter.reward.schema", "SchemaReward", "SchemaOptions"),
+    "reasoning_gym": ("charter.reward.gym", "GymReward", "GymOptions"),
+}
+"""Name → module, class, options model."""
+DEFAULT_TIMEOUT_S = 10.0
+
+
+class RewardSettings(Protocol):
+    """What a recipe's [[rewards]] table has."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def weight(self) -> float: ...
+    @property
+    def timeout_s(self) -> float: ...
+    @property
+    def options(self) -> Mapping[str, Any]: ...
+
+
+def reward_names() -> tuple[str, ...]:
+    """The built-in rewards."""
+    return tuple(BUILT_IN)
+
+
+def options_model(name: str) -> type[BaseModel]:
+    """The options of a built-in reward, described field by field."""
+    module, _, model = BUILT_IN[name]
+    return getattr(importlib.import_module(module), model)
+
+
+def _option_problems(error: ValidationError, where: str, model: type[BaseModel]) -> list[Problem]:
+    names = [field.alias or name for name, field in model.model_fields.items()]
+    problems = []
+    for item in error.errors(include_url=False):
+        key = str(item["loc"][0]) if item["loc"] else ""
+        place = ".".join([where, *(str(p) for p in item["loc"])])
+        if item["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, names, n=1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            problems.append(Problem(where=place, found=f"there is no option {key!r}", fix=f"{hint}Options: {', '.join(names)}"))
+        elif item["type"] == "missing":
+            text = next((f.description or "" for n, f in model.model_fields.items() if key in (n, f.alias)), "")
+            problems.append(Problem(where=place, found="the option is missing", fix=f"Set it: {text}"))
+        else:
+            said = item["msg"].removeprefix("Value error, ")
+            problems.append(Problem(where=place, found=f"{said} (found {item['input']!r:.80})", fix="Correct the value"))
+    return problems
+
+
+def _make(name: object, timeout_s: float, options: Mapping[str, Any], where: str) -> NamedReward | list[Problem]:
+    if not (math.isfinite(timeout_s) and timeout_s > 0):
+        found = f"timeout_s is {timeout_s!r}"
+        return [Problem(where=where, found=found, fix="Give a positive number of seconds for one completion")]
+    if callable(name):
+        try:
+            return _with_sound_options(ObjectReward(name, timeout_s, options), where)
+        except SourceError as error:
+            return [Problem(where=where, found=str(error), fix="Pass a function with a readable signature")]
+    if not isinstance(name, str):
+        return [Problem(where=where, found=f"{name!r:.80} is no reward", fix="Give a name or a function")]
+    if name in BUILT_IN:
+        module, class_name, _ = BUILT_IN[name]
+        model = options_model(name)
+        try:
+            checked = model.model_validate(dict(options))
+        except ValidationError as error:
+            return _option_problems(error, where, model)
+        return getattr(importlib.import_module(module), class_name)(name, timeout_s, checked)
+    place, colon, function = name.rpartition(":")
+    if not (colon and place and function):
+        near = difflib.get_close_matches(name, BUILT_IN, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        fix = f"{hint}Use one of {', '.join(BUILT_IN)}, path/to/file.py:function or package.module:function"
+        return [Problem(where=where, found=f"there is no reward {name!r}", fix=fix)]
+    try:
+        return _with_sound_options(SourceReward(name, timeout_s, options), where)
+    except WorkerError as error:
+        said = str(error).removeprefix("its worker did not start: ")
+        return [Problem(where=where, found=f"the function {name!r} cannot be loaded: {said}", fix="Correct the name or the file")]
+
+
+def _with_sound_options(reward: ObjectReward | SourceReward, where: str) -> NamedReward | list[Problem]:
+    problems = reward.option_problems(where)
+    if problems:
+        reward.shut_down()
+        return problems
+    return reward
+
+
+def load_reward(
+    name: str | Callable[..., Any], *, weight: float = 1.0, timeout_s: float = DEFAULT_TIMEOUT_S, **options: Any
+) -> Reward:
+    """One reward by name, ready to score.
+
+    name: a built-in reward, `path/to/file.py:function`, `package.module:function`, or a function object (which runs in
+        a thread and cannot be killed, only abandoned).
+    weight: factor on the value. timeout_s: longest time one completion may take, in seconds.
+    options: of the reward itself; `options_model(name)` describes them.
+    Returns: a Reward; close it when done.
+    Raises: UsageError with every problem; MissingExtra when an optional package is missing.
+    """
+    made = _make(name, timeout_s, options, f"reward {name!r}" if isinstance(name, str) else "reward")
+    if isinstance(made, list):
+        raise UsageError("\n".join(str(problem) for problem in made))
+    if not math.isfinite(weight):
+        made.shut_down()
+        raise UsageError(f"reward {made.name!r}: the weight is {weight}; it must be a finite number")
+    return made if weight == 1.0 else Rubric([(made, weight)], name=made.name)
+
+
+def build_rubric(tables: Sequence[RewardSettings]) -> Rubric:
+    """The rewards of a recipe, together.
+
+    Raises: RecipeError with every problem of every table; MissingExtra when an optional package is missing.
+    """
+    made: list[tuple[Reward, float]] = []
+    problems: list[Problem] = []
+    try:
+        for i, table in enumerate(tables):
+            where = f"rewards[{i}]"
+            one = _make(table.name, table.timeout_s, table.options, where)
+            if isinstance(one, list):
+                problems += one
+                continue
+            made.append((one, table.weight))
+            if not math.isfinite(table.weight):
+                problems.append(Problem(where=f"{where}.weight", found=f"it is {table.weight}", fix="Give a finite number"))
+        if not tables:
+            problems.append(Problem(where="rewards", found="there is none", fix="Add a [[rewards]] table with a name"))
+        if problems:
+            raise RecipeError(problems)
+    except BaseException:
+        for reward, _ in made:
+            if isinstance(reward, NamedReward):
+                reward.shut_down()
+        raise
+    return Rubric(made)
