@@ -18,8 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Rubric", "as_group", "build_rubric", "load_reward", "options_model", "probe", "reward_names"]
 
-_HOMES = {name: "rubric" for name in ("Rubric", "as_group", "probe")} | {
-    name: "registry" for name in ("build_rubric", "load_reward", "options_model", "reward_names")
+_HOMES = {
+    "Rubric": "rubric",
+    "as_group": "rubric",
+    "build_rubric": "registry",
+    "load_reward": "registry",
+    "options_model": "registry",
+    "probe": "rubric",
+    "reward_names": "registry",
 }
 
 

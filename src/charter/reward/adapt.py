@@ -53,8 +53,12 @@ class FunctionReward(NamedReward):
             if name not in allowed:
                 near = difflib.get_close_matches(name, allowed, n=1)
                 hint = f"Did you mean {near[0]!r}? " if near else ""
-                found = f"the function {self.name!r} has no parameter {name!r} (it has: {', '.join(self._names) or 'none'})"
-                problems.append(Problem(where=f"{where}.{name}", found=found, fix=f"{hint}Remove the key or add the parameter"))
+                found = (
+                    f"the function {self.name!r} has no parameter {name!r} (it has: {', '.join(self._names) or 'none'})"
+                )
+                problems.append(
+                    Problem(where=f"{where}.{name}", found=found, fix=f"{hint}Remove the key or add the parameter")
+                )
         return problems
 
     def required_columns(self) -> tuple[str, ...]:
@@ -71,7 +75,7 @@ class FunctionReward(NamedReward):
             have = ", ".join(repr(c) for c in columns) or "none besides the prompt"
             found = f"its parameter {name!r} is no column of {source} (columns: {have})"
             hint = f"Did you mean {near[0]!r}? " if near else ""
-            fix = f"{hint}Rename the parameter, give it a default, add the column, or set {name} among the reward's options"
+            fix = f"{hint}Rename the parameter, give it a default, add the column, or set it as an option"
             problems.append(Problem(where=f"reward {self.name!r}", found=found, fix=fix))
         return problems
 
@@ -181,4 +185,3 @@ class ObjectReward(FunctionReward):
         except TimeoutError:
             raise CallError(f"took longer than {limit_s:g} s") from None
         return result, loop.time() - started
-

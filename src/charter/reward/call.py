@@ -161,7 +161,9 @@ async def _wait_for(awaitable: Any) -> Any:
     return await awaitable
 
 
-def open_function(options: Mapping[str, Any]) -> tuple[Callable[[Mapping[str, Any]], list[dict[str, Any]]], dict[str, Any]]:
+def open_function(
+    options: Mapping[str, Any],
+) -> tuple[Callable[[Mapping[str, Any]], list[dict[str, Any]]], dict[str, Any]]:
     """Set a worker up for a function: import it and describe it."""
     function = find_function(options["source"])
     return (lambda work: call(function, work)), describe(function)

@@ -29,7 +29,8 @@ class GymOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     extract: Literal["text", "tag", "last_line"] = Field(
-        "text", description="Where the answer is: the whole text, the last <answer>…</answer>, or the last line that is not empty."
+        "text",
+        description="Where the answer is: the whole text, the last <answer>…</answer>, or the last line with text.",
     )
     task: str | None = Field(None, description="Task whose scorer is used when the data has no column `task`.")
 
@@ -95,7 +96,9 @@ class GymReward(WorkerReward):
         task = fields.get("task") or self.options.task
         if not isinstance(task, str) or not isinstance(metadata, Mapping) or "answer" not in fields:
             have = ", ".join(map(repr, prompt.fields)) or "none"
-            return failed(f"row {prompt.id} is no reasoning-gym entry: expected {', '.join(COLUMNS)} (its columns: {have})")
+            return failed(
+                f"row {prompt.id} is no reasoning-gym entry: expected {', '.join(COLUMNS)} (its columns: {have})"
+            )
         return task, {"question": fields.get("question", ""), "answer": fields["answer"], "metadata": dict(metadata)}
 
 

@@ -25,7 +25,9 @@ class MathOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    answer: str = Field("answer", description="Column with the reference answer: a number, LaTeX, or GSM8K's '#### 42'.")
+    answer: str = Field(
+        "answer", description="Column with the reference answer: a number, LaTeX, or GSM8K's '#### 42'."
+    )
 
 
 class MathReward(WorkerReward):

@@ -24,7 +24,8 @@ LONGEST_DIGITS = 1000
 """Digits in a row beyond which nothing is taken for a number."""
 
 _NUMBER = r"(?<![\w.])[-+]?[$€£]?\d+(?:,\d{3}(?!\d))*(?:\.\d+)?%?(?!\w)"
-_JOIN = r"(?:\s*[,;]\s*(?:(?:or|and|maybe|perhaps|possibly)\s+)*|\s+(?:or|and|vs\.?)\s+(?:(?:maybe|perhaps|possibly|even)\s+)*)"
+_DOUBT = r"(?:(?:or|and|maybe|perhaps|possibly|even)\s+)*"
+_JOIN = rf"(?:\s*[,;]\s*{_DOUBT}|\s+(?:or|and)\s+{_DOUBT})"
 _ONE = re.compile(_NUMBER)
 _SEVERAL = re.compile(rf"{_NUMBER}(?:{_JOIN}{_NUMBER})+", re.IGNORECASE)
 _FIRST = re.compile(rf"[\s*:]*({_NUMBER})(?=[\s*]*(?:$|[.,;!?)\n]|\s[A-Za-z(]))")
@@ -70,7 +71,9 @@ def _listed(region: str, *, anchored: bool) -> str | None:
         whole = not plain.replace(several.group(), "", 1).strip(" \t\n.*!$")
         ends = several.end() == numbers[-1].end()
         begins = several.start() == numbers[0].start()
-        chosen = begins and (re.search(r"\b(?:or|and)\b", several.group(), re.IGNORECASE) or whole) if anchored else ends
+        chosen = (
+            begins and (re.search(r"\b(?:or|and)\b", several.group(), re.IGNORECASE) or whole) if anchored else ends
+        )
         if chosen or (anchored and ends and "=" in plain[: several.start()]):
             values = [m.group().lstrip("$€£").replace(",", "") for m in _ONE.finditer(several.group())]
             return "$\\{" + ", ".join(v.replace("%", "\\%") for v in values) + "\\}$"
@@ -84,7 +87,11 @@ def statement(text: str) -> str:
         contents = [found[-1][2]]
         for earlier, later in zip(reversed(found[:-1]), reversed(found), strict=False):
             between = text[earlier[1] : later[0]]
-            if len(between) > 40 or not re.search(r"\b(?:or|and)\b|,", between) or not _BETWEEN_BOXES.fullmatch(between):
+            if (
+                len(between) > 40
+                or not re.search(r"\b(?:or|and)\b|,", between)
+                or not _BETWEEN_BOXES.fullmatch(between)
+            ):
                 break
             contents.insert(0, earlier[2])
         joined = ", ".join(contents)
@@ -134,7 +141,7 @@ def _parsed_reference(gold: str) -> list[Any]:
 
 
 def _left_as_arithmetic(expression: Any) -> bool:
-    """Whether an expression of plain numbers still has a sum or a product to work out; fractions and powers are fine."""
+    """Whether an expression of plain numbers has a sum or a product left to work out; fractions and powers are fine."""
     from sympy import Add, Basic, Mul, Number, Pow, UnevaluatedExpr, preorder_traversal
 
     if not isinstance(expression, Basic) or expression.atoms() != expression.atoms(Number):
@@ -183,7 +190,7 @@ def open_judge(options: Mapping[str, Any]) -> tuple[Callable[[Mapping[str, Any]]
     import math_verify  # noqa: F401  # pyright: ignore[reportUnusedImport] - loaded before the clock runs
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its time limits are off; ours are on
-    
+
     def judge(work: Mapping[str, Any]) -> dict[str, Any]:
         found = verdict(work["answer"], work["text"])
         return {"failed": work.get("row", "") + found["failed"]} if "failed" in found else found

@@ -64,13 +64,17 @@ def _option_problems(error: ValidationError, where: str, model: type[BaseModel])
         if item["type"] == "extra_forbidden":
             near = difflib.get_close_matches(key, names, n=1)
             hint = f"Did you mean {near[0]!r}? " if near else ""
-            problems.append(Problem(where=place, found=f"there is no option {key!r}", fix=f"{hint}Options: {', '.join(names)}"))
+            problems.append(
+                Problem(where=place, found=f"there is no option {key!r}", fix=f"{hint}Options: {', '.join(names)}")
+            )
         elif item["type"] == "missing":
             text = next((f.description or "" for n, f in model.model_fields.items() if key in (n, f.alias)), "")
             problems.append(Problem(where=place, found="the option is missing", fix=f"Set it: {text}"))
         else:
             said = item["msg"].removeprefix("Value error, ")
-            problems.append(Problem(where=place, found=f"{said} (found {item['input']!r:.80})", fix="Correct the value"))
+            problems.append(
+                Problem(where=place, found=f"{said} (found {item['input']!r:.80})", fix="Correct the value")
+            )
     return problems
 
 
@@ -103,7 +107,11 @@ def _make(name: object, timeout_s: float, options: Mapping[str, Any], where: str
         return _with_sound_options(SourceReward(name, timeout_s, options), where)
     except WorkerError as error:
         said = str(error).removeprefix("its worker did not start: ")
-        return [Problem(where=where, found=f"the function {name!r} cannot be loaded: {said}", fix="Correct the name or the file")]
+        return [
+            Problem(
+                where=where, found=f"the function {name!r} cannot be loaded: {said}", fix="Correct the name or the file"
+            )
+        ]
 
 
 def _with_sound_options(reward: ObjectReward | SourceReward, where: str) -> NamedReward | list[Problem]:
@@ -151,7 +159,9 @@ def build_rubric(tables: Sequence[RewardSettings]) -> Rubric:
                 continue
             made.append((one, table.weight))
             if not math.isfinite(table.weight):
-                problems.append(Problem(where=f"{where}.weight", found=f"it is {table.weight}", fix="Give a finite number"))
+                problems.append(
+                    Problem(where=f"{where}.weight", found=f"it is {table.weight}", fix="Give a finite number")
+                )
         if not tables:
             problems.append(Problem(where="rewards", found="there is none", fix="Add a [[rewards]] table with a name"))
         if problems:

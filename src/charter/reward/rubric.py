@@ -155,11 +155,14 @@ async def _probe_prompt(reward: NamedReward, prompt: Prompt, maximum: float) -> 
         said = f"{right.value:g}" if right.value is not None else right.status
         because = f" ({right.note})" if right.note else ""
         sentences.append(
-            f"reward {reward.name!r} gives the reference answer of prompt {prompt.id} {said}, not {maximum:g}{because}. "
+            f"reward {reward.name!r} gives the reference answer of prompt {prompt.id} {said}, "
+            f"not {maximum:g}{because}. "
             "Check the reference column and the reward's options"
         )
     if empty.value is not None and empty.value >= maximum:
-        sentences.append(f"reward {reward.name!r} gives an empty completion of prompt {prompt.id} its maximum, {empty.value:g}")
+        sentences.append(
+            f"reward {reward.name!r} gives an empty completion of prompt {prompt.id} its maximum, {empty.value:g}"
+        )
     return sentences
 
 

@@ -159,7 +159,7 @@ class NamedReward(abc.ABC):
             for v in await self.verdicts(group)
         ]
 
-    def shut_down(self) -> None:
+    def shut_down(self) -> None:  # noqa: B027 - most rewards hold nothing
         """Free child processes at once; `close` for callers without an event loop."""
 
     async def close(self) -> None:

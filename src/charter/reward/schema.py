@@ -26,9 +26,12 @@ class SchemaOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    document: dict[str, Any] | bool = Field(alias="schema", description="The schema: a table, or the path of a JSON file.")
+    document: dict[str, Any] | bool = Field(
+        alias="schema", description="The schema: a table, or the path of a JSON file."
+    )
     extract: Literal["auto", "text", "fence"] = Field(
-        "auto", description="Where the JSON is: the whole text, the last fenced block, or (auto) the first of these that is JSON."
+        "auto",
+        description="Where the JSON is: the whole text, the last fenced block, or (auto) whichever is JSON first.",
     )
     partial: bool = Field(
         False, description="Credit for part of an object: sound properties / (declared properties + unexpected ones)."

@@ -126,7 +126,7 @@ class FormatOptions(BaseModel):
 
 
 def format_fault(text: str, tags: Sequence[str]) -> str:
-    """What keeps a text from being `<a>…</a><b>…</b>`: each tag once, in order, nothing but space outside; "" if nothing."""
+    """What keeps a text from being `<a>…</a><b>…</b>`, each tag once, in order, only space outside; "" if nothing."""
     marks = [mark for tag in tags for mark in (f"<{tag}>", f"</{tag}>")]
     for mark in marks:
         count = text.count(mark)
@@ -195,7 +195,7 @@ class LengthReward(NamedReward):
     def _one(self, rollout: Rollout) -> Verdict:
         unit = self.options.unit
         if unit == "tokens" and rollout.text and not rollout.tokens:
-            return failed("the completion's tokens are not known; use unit = \"characters\"")
+            return failed('the completion\'s tokens are not known; use unit = "characters"')
         n = len(rollout.tokens) if unit == "tokens" else len(rollout.text)
         if self.options.target is not None:
             excess = abs(n - self.options.target) / self.options.target
