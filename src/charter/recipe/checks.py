@@ -13,6 +13,15 @@ from dataclasses import dataclass
 
 from charter.recipe.tables import Recipe
 
+_CLIPPED = {
+    ("clip", "clip_low"),
+    ("clip", "clip_high"),
+    ("gspo", "clip_low"),
+    ("gspo", "clip_high"),
+    ("cispo", "clip_high"),
+}
+"""Which losses read which bound of the clip range."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict:
@@ -111,7 +120,14 @@ def _clip_range(recipe: Recipe) -> Iterator[Conflict]:
     for key, value in (("clip_low", grpo.clip_low), ("clip_high", grpo.clip_high)):
         if value is None:
             continue
-        if grpo.loss == "cispo" and key == "clip_high" and value < 0:
+        if (grpo.loss, key) not in _CLIPPED:
+            yield Conflict(
+                key=f"grpo.{key}",
+                found=f"the loss {grpo.loss!r} has no such bound, so {key} = {value:g} has no effect",
+                fix=f"Leave {key} out",
+                others=("grpo.loss",),
+            )
+        elif grpo.loss == "cispo" and key == "clip_high" and value < 0:
             yield Conflict(
                 key="grpo.clip_high",
                 found=f"cispo's cap is 1 + clip_high = {1 + value:g}, and a cap below 1 scales all on-policy gradients",
@@ -132,6 +148,12 @@ def _clip_range(recipe: Recipe) -> Iterator[Conflict]:
                 fix="Leave it out (3e-4 below, 4e-4 above) or use a number under 0.1",
                 others=("grpo.loss",),
             )
+    if grpo.loss == "clip" and grpo.clip_low is not None and grpo.clip_low >= 1:
+        yield Conflict(
+            key="grpo.clip_low",
+            found=f"clip_low = {grpo.clip_low:g} puts the lower bound at {1 - grpo.clip_low:g}, which no ratio reaches",
+            fix="Use a number below 1 (0.2 is usual)",
+        )
     if grpo.dual_clip is not None and grpo.loss != "clip":
         yield Conflict(
             key="grpo.dual_clip",

@@ -1,0 +1,154 @@
+"""How much memory a recipe's training needs, from the model's config.json and file headers alone.
+
+weights 4N, gradients 4n, AdamW 8n (two float32 moments), reference 4N where a KL needs one; N all parameters and
+n the trained ones; sampler cache 2 · layers · kv_heads · head_dim · bytes · tokens; activations per token of a
+micro-batch; one chunk of logits and of their gradient.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from charter.recipe import LoraTable, Recipe
+
+LOGITS_CHUNK_BYTES = 64 * 2**20
+"""Largest chunk of logits, as in `charter.model.logprobs`."""
+
+MEMORY_SHARE = 0.3
+"""Share of the machine's memory that activations may take, as in `charter.learner.plan`."""
+
+MOST_MICROBATCH_TOKENS = 16_384
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """The numbers of a transformer that memory depends on. tensors: shape of each stored weight by its name."""
+
+    layers: int
+    width: int
+    inner: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    tensors: dict[str, tuple[int, ...]]
+
+    @property
+    def parameters(self) -> int:
+        """Number of stored parameters; tied embeddings are stored once."""
+        return sum(math.prod(shape) for shape in self.tensors.values())
+
+
+def read_shape(folder: Path) -> Shape | None:
+    """The shape of the model in a folder, or None where its config or its headers do not tell."""
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = config.get("text_config", config)
+        width = config.get("hidden_size") or config["n_embd"]
+        heads = config.get("num_attention_heads") or config["n_head"]
+        return Shape(
+            layers=config.get("num_hidden_layers") or config["n_layer"],
+            width=width,
+            inner=config.get("intermediate_size") or config.get("n_inner") or 4 * width,
+            heads=heads,
+            kv_heads=config.get("num_key_value_heads") or heads,
+            head_dim=config.get("head_dim") or width // heads,
+            vocabulary=config["vocab_size"],
+            tensors={k: v for file in sorted(folder.glob("*.safetensors")) for k, v in _header(file).items()},
+        )
+    except (OSError, KeyError, ValueError, TypeError):
+        return None
+
+
+def memory_parts(recipe: Recipe, shape: Shape, total_memory: int) -> dict[str, int]:
+    """Bytes of each part; the sampler's cache and what learning needs are never there together.
+
+    Args:
+        recipe: what is to run. shape: of its model. total_memory: of the machine, in bytes; the micro-batch is derived
+            from it where the recipe leaves it out.
+    """
+    everything = shape.parameters
+    trained = lora_parameters(recipe.lora, shape) if recipe.lora else everything
+    adapters = trained if recipe.lora else 0
+    # adapters switched off are the reference already
+    reference = everything if recipe.method == "grpo" and recipe.grpo.kl_coef > 0 and not recipe.lora else 0
+    tokens = microbatch_tokens(recipe, shape, total_memory)
+    if recipe.method == "grpo":
+        tokens = min(tokens, sampled_tokens(recipe))
+    parts = {
+        "weights": 4 * (everything + adapters),
+        "gradients": 4 * trained,
+        "optimizer state": 8 * trained,
+        "reference model": 4 * reference,
+        "activations of a micro-batch": activation_bytes_per_token(recipe, shape) * tokens,
+        "logits chunk": 2 * logits_chunk_bytes(shape),
+    }
+    if recipe.method == "grpo":
+        parts["sampler cache"] = cache_bytes_per_token(recipe, shape) * sampled_tokens(recipe)
+    return parts
+
+
+def activation_bytes_per_token(recipe: Recipe, shape: Shape) -> int:
+    """Activations kept for the backward, per forwarded token: the same law as `charter.learner.plan` cuts by.
+
+    Written again rather than imported because that module needs torch; a test holds the two equal.
+    """
+    layer = 12 * shape.width + 4 * shape.inner + 4 * shape.heads * shape.head_dim
+    kept = shape.layers * shape.width + layer if recipe.learner.activation_checkpointing else shape.layers * layer
+    return element_bytes(recipe) * kept
+
+
+def microbatch_tokens(recipe: Recipe, shape: Shape, total_memory: int) -> int:
+    """Tokens of one forward: the recipe's cap, or what `charter.learner.plan` derives from the machine's memory."""
+    if (cap := recipe.learner.max_microbatch_tokens) is None:
+        fitting = max(256, int(MEMORY_SHARE * total_memory / activation_bytes_per_token(recipe, shape)))
+        cap = min(MOST_MICROBATCH_TOKENS, 1 << (fitting.bit_length() - 1))
+    return cap
+
+
+def sampled_tokens(recipe: Recipe) -> int:
+    """Most tokens that one step samples."""
+    return recipe.grpo.prompts_per_step * recipe.sampling.group_size * recipe.sampling.max_new_tokens
+
+
+def cache_bytes_per_token(recipe: Recipe, shape: Shape) -> int:
+    """Keys and values of one token in every layer."""
+    return 2 * shape.layers * shape.kv_heads * shape.head_dim * element_bytes(recipe)
+
+
+def logits_chunk_bytes(shape: Shape) -> int:
+    """The one tensor that has the vocabulary as an axis."""
+    return 4 * shape.vocabulary * max(16, LOGITS_CHUNK_BYTES // (4 * shape.vocabulary))
+
+
+def lora_parameters(lora: LoraTable, shape: Shape) -> int:
+    """Σ over the adapted matrices of rank · (rows + columns)."""
+    wanted = lora.targets
+
+    def adapted(name: str, size: tuple[int, ...]) -> bool:
+        module = name.removesuffix(".weight").rpartition(".")[2]
+        if wanted == "all-linear":
+            return len(size) == 2 and not any(part in name for part in ("embed", "lm_head", "wte", "wpe"))
+        return len(size) == 2 and module in wanted
+
+    return sum(lora.rank * sum(size) for name, size in shape.tensors.items() if adapted(name, size))
+
+
+def element_bytes(recipe: Recipe) -> int:
+    """Bytes of one number in the forward: bfloat16 is 2, everything else 4."""
+    return 2 if recipe.learner.dtype == "bfloat16" else 4
+
+
+def _header(file: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes out of a safetensors header; its first 8 bytes are the header's length."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > 100_000_000:
+            raise ValueError("not a safetensors file")
+        header: dict[str, Any] = json.loads(stream.read(length))
+    return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
