@@ -72,6 +72,16 @@ class Checkpoints:
                 os.replace(old, final)
         remove_leftovers(self.folder)
         remove_leftovers(self.run_folder)
+        self._point()
+
+    def _point(self) -> None:
+        """Let `latest` point at the newest whole one; a kill between two renames may have left it at another."""
+        newest, link = self.latest(), self.run_folder / "latest"
+        if newest is None:
+            return
+        target = f"{self.folder.name}/{newest.name}"
+        if not link.is_symlink() or os.readlink(link) != target:
+            write_link(link, target)
 
     def save(self, step: int, write_model: Callable[[Path], None], state: CheckpointState) -> Path:
         """Write a checkpoint; afterwards `latest` points at it.
@@ -151,6 +161,7 @@ class Checkpoints:
         """
         if keep < 1:
             raise ValueError(f"at least 1 checkpoint must be kept, not {keep}")
+        self._point()  # first: it must not point at what goes
         whole = 0
         removed: list[Path] = []
         for path in reversed(self.all()):
