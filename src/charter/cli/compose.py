@@ -30,6 +30,11 @@ class Inputs:
     examples: ExampleSet | None
     rubric: Rubric | None
 
+    @property
+    def part_weights(self) -> dict[str, float]:
+        """Reward name → weight."""
+        return {part.name: part.weight for part in self.rubric.parts} if self.rubric else {}
+
 
 def read_inputs(recipe: Recipe) -> Inputs:
     """Read data, make rewards, and check that the rewards' columns are there.

@@ -213,7 +213,7 @@ def _updates(run: _Run, start: int) -> AsyncGenerator[Update]:
         run.learner,
         recipe.grpo,
         recipe.sampling,
-        part_weights=inputs.rubric.weights,
+        part_weights=inputs.part_weights,
         start=start,
     )
 

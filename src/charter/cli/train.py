@@ -142,6 +142,6 @@ def _rehearse(recipe: Recipe) -> str:
     if inputs.examples is not None:
         lines.append(f"examples   {len(inputs.examples.train)} from {inputs.examples.source}")
     if rubric is not None:
-        lines.append("rewards    " + ", ".join(f"{name} × {weight:g}" for name, weight in rubric.weights.items()))
+        lines.append("rewards    " + ", ".join(f"{name} × {weight:g}" for name, weight in inputs.part_weights.items()))
     lines.append(f"learner    at most {learner.microbatch_tokens} tokens in one forward")
     return "\n".join([*lines, "nothing was trained (--dry-run)"])

@@ -87,7 +87,8 @@ class LocalLearner:
         self._attempts = 0
         if activation_checkpointing:
             # transformers checkpoints only in training mode; dropout is 0, so nothing else changes
-            policy.module.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            enable = getattr(policy.module, "activation_checkpointing_enable", None)  # its name in newer transformers
+            (enable or policy.module.gradient_checkpointing_enable)({"use_reentrant": False})
             policy.module.train()
         self._named = {n: p for n, p in policy.module.named_parameters() if p.requires_grad}
         decayed = [p for p in self._named.values() if p.ndim > 1]

@@ -1,0 +1,215 @@
+"""The learner: its optimizer step against a plain one, skipping, several updates, state, adapters, checkpointing."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from charter.learner.local import LocalLearner
+from charter.learner.plan import microbatches
+from charter.learner.schedule import learning_rate
+from charter.model.adapters import Adapters
+from charter.model.prefix import forwarded_tokens
+from charter.recipe import GrpoTable, OptimizerTable
+from charter.train.grpo import GrpoObjective
+from charter.types import Batch, Branch, Totals, Tree
+
+TREES = (
+    Tree(
+        prefix=(10, 11, 12),
+        branches=(
+            Branch(tokens=(20, 21, 22), mask=(True,) * 3, advantage=0.5),
+            Branch(tokens=(30, 31), mask=(True,) * 2, advantage=-0.5),
+        ),
+    ),
+)
+BATCH = Batch(trees=TREES, totals=Totals(tokens=5, sequences=2, completions=2, prompts=1))
+OBJECTIVE = GrpoObjective(config=GrpoTable(), max_new_tokens=4, temperature=1.0)
+
+
+def copies(policy):
+    return {n: p.detach().clone() for n, p in policy.module.named_parameters()}
+
+
+def test_a_step_is_adamw_on_the_padded_reinforce_gradient(tiny_policy, tiny_module):
+    """At ratio 1 the gradient of the clipped loss is that of −A · log p, token mean: 5 tokens."""
+    settings = OptimizerTable(learning_rate=1e-3, weight_decay=0.1, max_grad_norm=0.05)
+    policy = tiny_policy("llama", dtype=torch.float64)
+    metrics = LocalLearner(policy, settings, total_updates=10).step(BATCH, OBJECTIVE)
+
+    other = tiny_module("llama", dtype=torch.float64)
+    other.set_attn_implementation("sdpa")
+    loss = torch.zeros((), dtype=torch.float64)
+    for branch in TREES[0].branches:
+        ids = torch.tensor([[*TREES[0].prefix, *branch.tokens]])
+        logprobs = torch.log_softmax(other(ids).logits[0], -1)
+        for t, token in enumerate(branch.tokens):
+            loss = loss - branch.advantage * logprobs[2 + t, token] / 5
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(other.parameters(), 0.05)
+    matrices = [p for p in other.parameters() if p.ndim > 1]
+    vectors = [p for p in other.parameters() if p.ndim == 1]
+    torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}], lr=1e-3
+    ).step()
+    assert metrics["grad_norm"] == pytest.approx(float(norm), rel=1e-5)
+    for (name, ours), theirs in zip(policy.module.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_metrics_of_a_step(tiny_policy):
+    metrics = LocalLearner(tiny_policy("llama"), OptimizerTable(), total_updates=10).step(BATCH, OBJECTIVE)
+    # at ratio 1 the loss is Σ −A / tokens = −(3 · 0.5 − 2 · 0.5) / 5
+    assert metrics["loss"] == pytest.approx(-0.1, abs=1e-6)
+    assert metrics["tokens/forwarded"] == 3 + 2 + 1
+    assert 0 < metrics["entropy"] < math.log(259)
+    assert metrics["skipped"] == 0
+
+
+def test_an_empty_batch_changes_nothing(tiny_policy):
+    policy = tiny_policy("llama")
+    learner = LocalLearner(policy, OptimizerTable(learning_rate=1e-2), total_updates=10)
+    learner.step(BATCH, OBJECTIVE)
+    before = copies(policy)
+    metrics = learner.step(Batch(trees=(), totals=Totals(tokens=9, sequences=2, completions=2, prompts=1)), OBJECTIVE)
+    assert learner.version == 1
+    assert metrics["tokens/forwarded"] == 0
+    assert all(torch.equal(before[n], p) for n, p in policy.module.named_parameters())
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_gradient_that_is_not_finite_is_skipped_and_leaves_no_trace(tiny_policy, broken):
+    policy = tiny_policy("llama")
+    learner = LocalLearner(policy, OptimizerTable(learning_rate=1e-2), total_updates=10)
+    before = copies(policy)
+    poisoned = Branch(tokens=(20, 21), mask=(True, True), advantage=broken)
+    batch = Batch(trees=(Tree(prefix=(10, 11), branches=(poisoned,)),), totals=BATCH.totals)
+    assert learner.step(batch, OBJECTIVE)["skipped"] == 1
+    assert learner.version == 0
+    assert all(torch.equal(before[n], p) for n, p in policy.module.named_parameters())
+    # the next good step is what it would have been as the first one
+    learner.step(BATCH, OBJECTIVE)
+    fresh = tiny_policy("llama")
+    LocalLearner(fresh, OptimizerTable(learning_rate=1e-2), total_updates=10).step(BATCH, OBJECTIVE)
+    for a, b in zip(policy.module.parameters(), fresh.module.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_several_updates_anchor_the_ratio_at_the_first(tiny_policy):
+    """Two updates on one batch: in the second the ratio has moved, and the clip range is measured against it."""
+    objective = GrpoObjective(config=GrpoTable(updates_per_step=2), max_new_tokens=4, temperature=1.0)
+    policy = tiny_policy("llama")
+    learner = LocalLearner(policy, OptimizerTable(learning_rate=3e-2, max_grad_norm=100.0), total_updates=10)
+    metrics = learner.step(BATCH, objective)
+    assert learner.version == 2
+    assert abs(metrics["ratio/mean"] - 1) > 0.001
+    assert metrics["clip_ratio/low"] + metrics["clip_ratio/high"] > 0
+    assert metrics["tokens/forwarded"] == 2 * 6
+
+
+def test_the_kl_pulls_back_to_the_reference(tiny_policy):
+    objective = GrpoObjective(config=GrpoTable(kl_coef=10.0), max_new_tokens=4, temperature=1.0)
+    silent = tuple(
+        Tree(prefix=t.prefix, branches=tuple(Branch(tokens=b.tokens, mask=b.mask) for b in t.branches)) for t in TREES
+    )
+    batch = Batch(trees=silent, totals=BATCH.totals)
+    policy, reference = tiny_policy("llama", seed=0), tiny_policy("llama", seed=0)
+    with torch.no_grad():
+        for parameter in policy.module.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    learner = LocalLearner(policy, OptimizerTable(learning_rate=3e-3), total_updates=50, reference=reference)
+    kls = [learner.step(batch, objective)["kl"] for _ in range(30)]
+    assert kls[-1] < 0.3 * kls[0]
+
+
+def test_reference_logprobs_come_back_per_tree_and_branch_for_any_cut(tiny_policy):
+    reference = tiny_policy("llama", seed=2)
+    rows = {
+        budget: LocalLearner(
+            tiny_policy("llama"), OptimizerTable(), total_updates=1, reference=reference, microbatch_tokens=budget
+        ).reference_logprobs((*TREES, *TREES), 1.0)
+        for budget in (1, 1000)
+    }
+    assert [[len(row) for row in tree] for tree in rows[1]] == [[3, 2], [3, 2]]
+    assert rows[1][0] == rows[1][1]
+    torch.testing.assert_close(torch.tensor(rows[1][0][0]), torch.tensor(rows[1000][0][0]), rtol=1e-5, atol=1e-6)
+
+
+def test_activation_checkpointing_gives_the_same_step(tiny_policy, family):
+    policies = [tiny_policy(family) for _ in range(2)]
+    for policy, recompute in zip(policies, (False, True), strict=True):
+        learner = LocalLearner(
+            policy, OptimizerTable(learning_rate=1e-3), total_updates=1, activation_checkpointing=recompute
+        )
+        learner.step(BATCH, OBJECTIVE)
+    for a, b in zip(*(p.module.parameters() for p in policies), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_a_learner_that_goes_on_from_its_state_is_the_one_that_never_stopped(tiny_policy):
+    settings = OptimizerTable(learning_rate=1e-3, schedule="cosine", warmup_steps=2)
+    through = tiny_policy("llama")
+    learner = LocalLearner(through, settings, total_updates=6)
+    for _ in range(3):
+        learner.step(BATCH, OBJECTIVE)
+    state, weights = learner.state(), copies(through)
+    saved = {name: value.clone() for name, value in state.tensors.items()}
+    for _ in range(3):
+        learner.step(BATCH, OBJECTIVE)
+
+    resumed = tiny_policy("llama", seed=5)
+    resumed.module.load_state_dict(weights, strict=False)
+    again = LocalLearner(resumed, settings, total_updates=6)
+    again.load_state(type(state)(saved, state.scalars))
+    for _ in range(3):
+        again.step(BATCH, OBJECTIVE)
+    assert again.version == 6
+    for a, b in zip(through.module.parameters(), resumed.module.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_lora_trains_adapters_alone_and_saves_a_plain_model(tiny_policy, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    policy = tiny_policy("llama")
+    base = copies(policy)
+    adapters = Adapters.inject(policy, rank=4, alpha=8.0, targets="all-linear", seed=0)
+    learner = LocalLearner(policy, OptimizerTable(learning_rate=1e-2), total_updates=9, adapters=adapters)
+    for _ in range(5):
+        learner.step(BATCH, OBJECTIVE)
+    for name, parameter in policy.module.named_parameters():
+        plain = name.replace(".base_layer", "")
+        if plain in base:
+            assert torch.equal(parameter, base[plain]), name
+    learner.save_model(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    assert set(loaded.state_dict()) == set(base) | {"lm_head.weight"}
+    ids = torch.tensor([[10, 11, 12, 20, 21]])
+    policy.module.set_attn_implementation("eager")
+    loaded.set_attn_implementation("eager")
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded(ids).logits, policy.module(ids).logits, rtol=1e-4, atol=1e-4)
+        with adapters.disabled():
+            away = policy.module(ids).logits
+        assert (away - loaded(ids).logits).abs().max() > 1e-3
+
+
+def test_schedule_by_hand():
+    cosine = OptimizerTable(learning_rate=1.0, schedule="cosine", warmup_steps=2, final_fraction=0.1)
+    # warm-up 1/2, 1; then 0.1 + 0.9 (1 + cos(π k/8)) / 2 for k = 1 … 8
+    assert [learning_rate(cosine, u, 10) for u in (1, 2)] == [0.5, 1.0]
+    assert learning_rate(cosine, 6, 10) == pytest.approx(0.55)
+    assert learning_rate(cosine, 10, 10) == pytest.approx(0.1)
+    linear = OptimizerTable(learning_rate=2.0, schedule="linear")
+    assert [learning_rate(linear, u, 4) for u in (1, 2, 3, 4)] == [1.5, 1.0, 0.5, 0.0]
+    assert learning_rate(OptimizerTable(learning_rate=3.0), 7, 9) == 3.0
+
+
+def test_micro_batches_hold_whole_trees_and_cut_only_what_is_too_large():
+    plan = microbatches([*TREES, *TREES, *TREES], 12)  # 6 tokens each
+    assert [[p.group for p in pieces] for pieces in plan] == [[0, 1], [2]]
+    cut = microbatches(TREES, 5)  # 3 + 2 and 3 + 1
+    assert [[forwarded_tokens(p.tree) for p in pieces] for pieces in cut] == [[5], [4]]
+    assert [p.group for pieces in cut for p in pieces] == [0, 0]

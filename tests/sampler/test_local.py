@@ -1,0 +1,125 @@
+"""The in-process sampler: the same rollout alone and in any batch, exact log-probabilities, every end honoured."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from charter.errors import DataError
+from charter.learner.local import SharedWeights
+from charter.sampler.local import LocalSampler
+from charter.types import Group, Prompt
+
+
+def how(**changed):
+    return SimpleNamespace(
+        **({"group_size": 4, "max_new_tokens": 24, "temperature": 1.0, "top_p": 1.0, "top_k": 0} | changed)
+    )
+
+
+PROMPTS = [Prompt(id=f"p{i}", messages=({"role": "user", "content": "word " * i},)) for i in range(1, 8)]
+
+
+def draw(policy, prompts, settings=None, *, step=1, stream="train", max_rows=512, seed=0) -> dict[str, Group]:
+    async def run() -> dict[str, Group]:
+        sampler = LocalSampler(policy, seed, max_rows=max_rows)
+        return {g.prompt.id: g async for g in sampler.sample(prompts, settings or how(), step, stream=stream)}
+
+    return asyncio.run(run())
+
+
+def tokens(groups: dict[str, Group]) -> dict[str, list[tuple[int, ...]]]:
+    return {name: [r.tokens for r in group.rollouts] for name, group in groups.items()}
+
+
+def test_a_rollout_is_the_same_alone_in_a_batch_of_seven_and_in_another_order(tiny_policy, family):
+    policy = tiny_policy(family)
+    together = tokens(draw(policy, PROMPTS))
+    assert tokens(draw(policy, PROMPTS[::-1])) == together
+    assert tokens(draw(policy, PROMPTS, max_rows=8)) == together
+    for prompt in PROMPTS[2:4]:
+        assert tokens(draw(policy, [prompt])) == {prompt.id: together[prompt.id]}
+    alone = draw(policy, PROMPTS[:1], how(group_size=1))
+    assert tokens(alone)["p1"][0] == together["p1"][0]
+
+
+def test_logprobs_are_those_of_the_models_own_forward(tiny_policy, family):
+    policy = tiny_policy(family)
+    groups = draw(policy, PROMPTS[:3], how(temperature=0.7))
+    policy.module.set_attn_implementation("eager")
+    with torch.inference_mode():
+        for group in groups.values():
+            for rollout in group.rollouts:
+                ids = torch.tensor([[*group.prompt_tokens, *rollout.tokens]])
+                expected = torch.log_softmax(policy.module(ids).logits[0] / 0.7, -1)
+                start = len(group.prompt_tokens) - 1
+                for t, (token, logprob) in enumerate(zip(rollout.tokens, rollout.logprobs, strict=True)):
+                    assert logprob == pytest.approx(expected[start + t, token].item(), abs=2e-5)
+
+
+def test_step_stream_and_seed_change_what_is_drawn(tiny_policy):
+    policy = tiny_policy("llama")
+    base = tokens(draw(policy, PROMPTS[:2]))
+    assert tokens(draw(policy, PROMPTS[:2])) == base
+    for changed in ({"step": 2}, {"stream": "eval"}, {"seed": 1}):
+        assert tokens(draw(policy, PROMPTS[:2], **changed)) != base
+
+
+def test_completions_end_at_every_end_id_and_at_the_limit(tiny_policy):
+    policy = tiny_policy("llama")
+    with torch.no_grad():
+        policy.module.lm_head.weight.zero_()  # every token equally likely: ends come often
+    policy.chat.eos_ids = frozenset({2, *range(100, 140)})
+    rollouts = [r for g in draw(policy, PROMPTS, how(max_new_tokens=12)).values() for r in g.rollouts]
+    ended = [r for r in rollouts if r.stop == "eos"]
+    assert ended
+    assert len({r.tokens[-1] for r in ended}) > 1
+    for rollout in rollouts:
+        assert all(t not in policy.chat.eos_ids for t in rollout.tokens[:-1])
+        if rollout.stop == "eos":
+            assert rollout.tokens[-1] in policy.chat.eos_ids
+        else:
+            assert (rollout.stop, len(rollout.tokens)) == ("length", 12)
+            assert rollout.tokens[-1] not in policy.chat.eos_ids
+
+
+def test_frequencies_follow_the_models_distribution(tiny_policy):
+    policy = tiny_policy("llama")
+    group = draw(policy, PROMPTS[:1], how(group_size=512, max_new_tokens=1))["p1"]
+    logits = policy.module.set_attn_implementation("eager") or policy.module(torch.tensor([group.prompt_tokens])).logits
+    probs = torch.softmax(logits[0, -1].detach(), -1)
+    for token in probs.topk(5).indices.tolist():
+        share = sum(r.tokens[0] == token for r in group.rollouts) / 512
+        assert abs(share - probs[token].item()) < 5 * (probs[token].item() / 512) ** 0.5
+
+
+def test_the_cache_grows_past_its_first_capacity(tiny_policy):
+    policy = tiny_policy("gpt2")
+    policy.chat.eos_ids = frozenset()
+    group = draw(policy, PROMPTS[:1], how(group_size=2, max_new_tokens=100))["p1"]
+    assert [len(r.tokens) for r in group.rollouts] == [100, 100]
+    policy.module.set_attn_implementation("eager")
+    rollout = group.rollouts[1]
+    with torch.inference_mode():
+        logits = policy.module(torch.tensor([[*group.prompt_tokens, *rollout.tokens]])).logits[0]
+    last = torch.log_softmax(logits[-2], -1)[rollout.tokens[-1]].item()
+    assert rollout.logprobs[-1] == pytest.approx(last, abs=2e-5)
+
+
+def test_the_version_is_that_of_the_loaded_weights(tiny_policy):
+    policy = tiny_policy("llama")
+
+    async def run():
+        sampler = LocalSampler(policy, 0)
+        await sampler.load(SharedWeights(7, policy))
+        return [g async for g in sampler.sample(PROMPTS[:1], how(max_new_tokens=2), 1)]
+
+    assert {r.version for g in asyncio.run(run()) for r in g.rollouts} == {7}
+
+
+def test_a_prompt_that_leaves_no_room_is_named(tiny_policy):
+    with pytest.raises(DataError, match=r"prompt long has \d+ tokens; with sampling.max_new_tokens = 24 .* 256 positions"):
+        draw(tiny_policy("llama"), [Prompt(id="long", messages=({"role": "user", "content": "x" * 240},))])
