@@ -10,8 +10,8 @@ import torch
 from charter.objectives.mismatch import mismatch_statistics, mismatch_weights
 
 # ratios old / sampler: 1, 1.9, 4, 0.6, 0.4
-OLD = torch.tensor([[1.0, 1.9, 4.0, 0.6, 0.4]], dtype=torch.float64).log()
-SAMPLER = torch.zeros(1, 5, dtype=torch.float64)
+SAMPLER = torch.full((1, 5), -0.5, dtype=torch.float64)
+OLD = SAMPLER + torch.tensor([[1.0, 1.9, 4.0, 0.6, 0.4]], dtype=torch.float64).log()
 
 
 class TestWeights:
@@ -35,13 +35,19 @@ class TestWeights:
     def test_the_range_holds_its_ends(self):
         # exactly: exp(0) = 1, and with C = 1 both ends are 1
         assert mismatch_weights(SAMPLER, SAMPLER, "mask", 1.0).tolist() == [[1.0] * 5]
-        upper = OLD.exp()[0, 2].item()
+        upper = (OLD - SAMPLER).exp()[0, 2].item()
         assert mismatch_weights(OLD, SAMPLER, "mask", upper)[0, 2].item() == upper
 
     def test_no_gradient(self):
         lp, sampler = torch.zeros(1, 2, requires_grad=True), torch.zeros(1, 2, requires_grad=True)
         for how in ("truncate", "mask", "none"):
             assert not mismatch_weights(lp, sampler, how).requires_grad
+
+    def test_half_precision_is_widened(self):
+        old, sampler = torch.tensor([[-0.5]]).bfloat16(), torch.tensor([[-1.0]]).bfloat16()
+        found = mismatch_weights(old, sampler)
+        assert found.dtype == torch.float32
+        assert found.item() == pytest.approx(math.exp(0.5))
 
     def test_masked_garbage(self):
         nan = torch.full_like(OLD, float("nan"))
@@ -69,8 +75,9 @@ class TestStatistics:
     def test_by_hand(self):
         # two loss tokens with old − sampler = log 2 and −log 4: |·| averages 1.5 log 2, at most 2 log 2;
         # k3 of KL(sampler ‖ learner) is 2 − 1 − log 2 and ¼ − 1 + log 4
-        old = torch.tensor([[2.0, 0.25, 7.0]], dtype=torch.float64).log().requires_grad_()
-        found = mismatch_statistics(old, torch.zeros_like(old), torch.tensor([[1, 1, 0]]))
+        sampler = torch.tensor([[-1.0, -3.0, -2.0]], dtype=torch.float64).requires_grad_()
+        old = (sampler + torch.tensor([[2.0, 0.25, 7.0]], dtype=torch.float64).log()).detach().requires_grad_()
+        found = mismatch_statistics(old, sampler, torch.tensor([[1, 1, 0]]))
         log2 = math.log(2)
         assert {k: v.item() for k, v in found.items()} == pytest.approx(
             {
@@ -87,6 +94,11 @@ class TestStatistics:
         assert found["sampling/logprob_diff_max"].item() == 0.5
         assert found["sampling/logprob_diff_mean"].item() == 0.5
         assert found["sampling/kl"].item() == pytest.approx(math.exp(0.5) - 1.5, rel=1e-5)
+
+    def test_half_precision_is_widened(self):
+        old, sampler = torch.tensor([[-0.5]]).bfloat16(), torch.tensor([[-1.0]]).bfloat16()
+        found = mismatch_statistics(old, sampler, torch.ones(1, 1))
+        assert {x.dtype for x in found.values()} == {torch.float32}
 
     def test_nothing_to_compare(self):
         for width in (0, 2):

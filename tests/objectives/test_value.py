@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
+from charter.objectives.moments import all_equal, masked_mean, masked_std
 from charter.objectives.value import gae, value_loss, whiten
 
 fast = settings(max_examples=30, deadline=None, derandomize=True)
@@ -57,6 +58,13 @@ class TestGae:
                 assert returns[b, t].item() == pytest.approx(expected + v[i], abs=1e-9)
         assert advantages[~mask].eq(0).all()
         assert returns[~mask].eq(0).all()
+
+    def test_half_precision_is_widened(self):
+        # 1 + 2⁻¹⁰ needs eleven bits, bfloat16 has eight
+        half = torch.tensor([[1.0, 2.0**-10]], dtype=torch.bfloat16)
+        advantages, returns = gae(half, torch.zeros_like(half), torch.ones(1, 2), lam=1.0)
+        assert advantages.tolist() == returns.tolist() == [[1 + 2.0**-10, 2.0**-10]]
+        assert advantages.dtype == torch.float32
 
     def test_answers_are_constants(self):
         x = torch.ones(1, 2, requires_grad=True)
@@ -109,6 +117,18 @@ class TestValueLoss:
         live = f64([3.0, nan]).requires_grad_()
         assert value_loss(f64([1.0, nan]), old, live, torch.tensor([[1, 0]])).requires_grad is False
 
+    def test_half_precision_is_widened(self):
+        half = torch.tensor([[1.0]], dtype=torch.bfloat16)
+        loss = value_loss(half + 0.5, half, half, torch.ones(1, 1))
+        assert loss.dtype == torch.float32
+        assert loss.item() == 0.125
+        assert whiten(half, torch.ones(1, 1)).dtype == torch.float32
+
+    def test_masked_positions_are_zero_whatever_is_clipped(self):
+        # under the mask V = 0 would cost ½·(0 − 7)²
+        loss = value_loss(f64([1, 1]), f64([1, 5]), f64([1, 7]), torch.tensor([[1, 0]]))
+        assert loss.tolist() == [[0.0, 0.0]]
+
     def test_refusals(self):
         one = torch.ones(1, 1)
         for clip in (0.0, -1.0, float("nan")):
@@ -116,6 +136,24 @@ class TestValueLoss:
                 value_loss(one, one, one, one, clip=clip)
         with pytest.raises(ValueError, match=r"returns \[1, 2\]"):
             value_loss(one, one, torch.ones(1, 2), one)
+
+
+class TestMoments:
+    x = f64([1.0, 3.0, float("nan")], [float("nan")] * 3, [8.0, float("nan"), float("nan")])
+    keep = ~x.isnan()
+
+    def test_rows(self):
+        # [1, 3]: mean 2, Σ = 2, std √2; nothing kept and a single one: no spread
+        assert masked_mean(self.x, self.keep, (-1,)).tolist() == [[2.0], [0.0], [8.0]]
+        assert masked_std(self.x, self.keep, (-1,)).tolist() == [[math.sqrt(2)], [0.0], [0.0]]
+
+    def test_equality(self):
+        assert all_equal(self.x, self.keep, (-1,)).tolist() == [[False], [True], [True]]
+
+    def test_everywhere(self):
+        # 1, 3, 8: mean 4, Σ = 9 + 1 + 16 = 26, std √13
+        assert masked_mean(self.x, self.keep, (0, 1)).tolist() == [[4.0]]
+        assert masked_std(self.x, self.keep, (0, 1)).item() == pytest.approx(math.sqrt(13))
 
 
 class TestWhiten:

@@ -38,7 +38,7 @@ def kl_estimate(
     """
     require_choice("KL estimator", kind, KL_KINDS)
     require_same_shape(logprobs=logprobs, ref_logprobs=ref_logprobs)
-    lp, ref = at_least_single(logprobs), at_least_single(ref_logprobs.detach())
+    lp, ref = at_least_single(logprobs), ref_logprobs.detach()
     if mask is not None:
         require_same_shape(logprobs=logprobs, mask=mask)
         keep = as_bool(mask)

@@ -30,8 +30,6 @@ def overlong_penalty(lengths: Num[Tensor, "*shape"], max_tokens: int, soft_windo
         raise ValueError(f"max_tokens is {max_tokens}; expected at least 1")
     if not 0 <= soft_window <= max_tokens:
         raise ValueError(f"soft_window is {soft_window}; expected 0 to max_tokens = {max_tokens}")
-    tokens = lengths.double()
-    at_limit = torch.where(tokens >= max_tokens, -1.0, 0.0).double()
     if soft_window == 0:
-        return at_limit.float()
-    return (((max_tokens - soft_window) - tokens) / soft_window).clamp(-1, 0).float()
+        return torch.where(lengths >= max_tokens, -1.0, 0.0)
+    return (((max_tokens - soft_window) - lengths) / soft_window).clamp(-1, 0)

@@ -40,7 +40,7 @@ def mismatch_weights(
     if not cap >= 1:
         raise ValueError(f"the cap on importance weights is {cap}; expected at least 1, the weight without a mismatch")
     require_same_shape(old_logprobs=old_logprobs, sampler_logprobs=sampler_logprobs)
-    w = (at_least_single(old_logprobs.detach()) - at_least_single(sampler_logprobs.detach())).exp()
+    w = (at_least_single(old_logprobs.detach()) - sampler_logprobs.detach()).exp()
     if how == "none":
         w = torch.ones_like(w)
     elif how == "truncate":
@@ -67,7 +67,7 @@ def mismatch_statistics(
     """
     require_same_shape(old_logprobs=old_logprobs, sampler_logprobs=sampler_logprobs, mask=mask)
     keep = as_bool(mask)
-    gap = zero_outside((at_least_single(old_logprobs) - at_least_single(sampler_logprobs)).abs().detach(), keep)
+    gap = zero_outside((at_least_single(old_logprobs) - sampler_logprobs).abs().detach(), keep)
     # the tokens were drawn by the sampler, so the estimator's first argument is the sampler
     divergence = kl_estimate(sampler_logprobs.detach(), old_logprobs, "k3", mask=mask)
     tokens = keep.sum().clamp(min=1)

@@ -85,6 +85,7 @@ def policy_loss(
     keep = as_bool(mask)
     lp = zero_outside(at_least_single(logprobs), keep)
     old = zero_outside(at_least_single(old_logprobs.detach()), keep)
+    # a masked NaN would come back to the whole row through the sequence ratio's gradient
     a = zero_outside(_per_token(advantages, logprobs).to(lp.dtype), keep)
 
     if kind == "reinforce":

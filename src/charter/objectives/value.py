@@ -45,13 +45,12 @@ def gae(
             raise ValueError(f"{name} is {share}; expected a number in [0, 1]")
     require_same_shape(rewards=rewards, values=values, mask=mask)
     keep = as_bool(mask)
-    r = zero_outside(at_least_single(rewards), keep)
-    v = zero_outside(at_least_single(values), keep)
-    advantages = torch.zeros_like(v)
+    v = at_least_single(values)
+    advantages = torch.empty_like(v)
     next_value, next_advantage = torch.zeros_like(v[:, :1]), torch.zeros_like(v[:, :1])
     for t in reversed(range(v.shape[1])):
         here = slice(t, t + 1)
-        delta = r[:, here] + gamma * next_value - v[:, here]
+        delta = rewards[:, here] + gamma * next_value - v[:, here]
         next_advantage = torch.where(keep[:, here], delta + gamma * lam * next_advantage, next_advantage)
         next_value = torch.where(keep[:, here], v[:, here], next_value)
         advantages[:, here] = next_advantage
@@ -83,8 +82,7 @@ def value_loss(
     require_same_shape(values=values, old_values=old_values, returns=returns, mask=mask)
     keep = as_bool(mask)
     v = zero_outside(at_least_single(values), keep)
-    old = zero_outside(at_least_single(old_values.detach()), keep)
-    target = zero_outside(at_least_single(returns.detach()), keep)
+    old, target = old_values.detach(), returns.detach()
     error = (v - target).square()
     if clip is not None:
         error = torch.maximum(error, (v.clamp(old - clip, old + clip) - target).square())
