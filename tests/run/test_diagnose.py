@@ -31,7 +31,8 @@ def completions(*rows: tuple[tuple[int, ...], StopReason]) -> tuple[Scored, ...]
 
 
 def cut(*tokens: tuple[int, ...]) -> tuple[Scored, ...]:
-    return completions(*((each, "length") for each in tokens))
+    rows: list[tuple[tuple[int, ...], StopReason]] = [(each, "length") for each in tokens]
+    return completions(*rows)
 
 
 def ordinary(step: int, chance: random.Random) -> dict[str, float]:
@@ -60,9 +61,9 @@ def test_nothing_is_said_of_an_ordinary_run() -> None:
 def test_equal_groups_three_steps_running(reward: float, says: str, advice: str) -> None:
     watch = Watch()
     equal = {"frac_reward_zero_std": 1.0, "reward": reward}
-    assert watch.observe(update(1, **equal)) == []
-    assert watch.observe(update(2, **equal)) == []
-    (finding,) = watch.observe(update(3, **equal))
+    assert watch.observe(Update(step=1, version=1, metrics=equal)) == []
+    assert watch.observe(Update(step=2, version=2, metrics=equal)) == []
+    (finding,) = watch.observe(Update(step=3, version=3, metrics=equal))
     assert (finding.step, finding.name) == (3, "groups_equal")
     assert says in finding.sentence
     assert advice in finding.advice.lower()
@@ -164,13 +165,10 @@ def test_each_is_said_at_most_once_in_n_steps() -> None:
 
 
 def test_every_finding_says_what_to_do() -> None:
-    rows = [
-        {"step": 1, "completions/clipped_ratio": 1.0, "grad_norm": None, "rewards/failed": 0.5, "sampling/logprob_diff_mean": 1}
-    ]  # fmt: skip
-    found = diagnose(rows)
-    assert (
-        {finding.name for finding in found} == {"truncated", "gradient", "reward_errors", "mismatch"} <= CHECKS.keys()
-    )
+    row = {"completions/clipped_ratio": 1.0, "grad_norm": None, "rewards/failed": 0.5, "sampling/logprob_diff_mean": 1}
+    found = diagnose([{"step": 1, **row}])
+    assert {finding.name for finding in found} == {"truncated", "gradient", "reward_errors", "mismatch"}
+    assert {finding.name for finding in found} <= CHECKS.keys()
     for finding in found:
         assert finding.sentence.endswith(".")
         assert finding.advice.endswith(".")

@@ -67,7 +67,8 @@ def sparkline(values: Sequence[float], width: int = 30) -> str:
 
     Numbers that are not finite are left out; values that are all equal stand in the middle.
     """
-    finite = [value for value in values if math.isfinite(value)]
+    # Values near the largest float would overflow in a sum or a difference; at this height nobody sees it.
+    finite = [min(max(value, -1e300), 1e300) for value in values if math.isfinite(value)]
     if not finite or width < 1:
         return ""
     count = min(width, len(finite))
@@ -324,7 +325,7 @@ def choose_display(
     stream: standard error when left out, so that standard output stays free for data. plain: the user's wish.
     environment: os.environ when left out.
     """
-    stream = sys.stderr if stream is None else stream
-    if wants_plain(stream, plain=plain, environment=environment):
-        return PlainDisplay(stream)
-    return LiveDisplay(stream, environment=environment)
+    target: TextIO = stream or sys.stderr
+    if wants_plain(target, plain=plain, environment=environment):
+        return PlainDisplay(target)
+    return LiveDisplay(target, environment=environment)
