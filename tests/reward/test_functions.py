@@ -19,9 +19,7 @@ from charter.types import Group, Prompt, Rollout, Score
 RULES = '''
 """Rewards of a user."""
 import asyncio, os, signal, subprocess, sys, time
-from decimal import Decimal
 from fractions import Fraction
-import numpy as np
 
 def seen(prompts, completions, completion_ids, answer, extra="default", **kwargs):
     import json
@@ -41,6 +39,7 @@ async def later(completions, **kwargs):
 def wild(completions, **kwargs):
     """Does what each completion says."""
     out = []
+    import numpy as np
     for text in completions:
         if text == "raise": raise ValueError("no such thing")
         if text == "exit": os._exit(3)
@@ -63,7 +62,9 @@ def short(completions): return [1.0]
 def scalar(completions): return 1.0
 def nothing(completions): return None
 def table(completions): return {"a": 1}
-def array(completions): return np.arange(len(completions), dtype=np.float32)
+def array(completions):
+    import numpy as np
+    return np.arange(len(completions), dtype=np.float32)
 def count_pid(completions): return [float(os.getpid())] * len(completions)
 def has_torch(completions): return [float("torch" in sys.modules)] * len(completions)
 def stdin(completions): return [float(len(sys.stdin.read()))] * len(completions)

@@ -133,6 +133,8 @@ class NamedReward(abc.ABC):
     async def verdicts(self, group: Group) -> tuple[Verdict, ...]:
         """One verdict per rollout; identical completions of a pure reward are looked at once."""
         prompt, rollouts = group.prompt, group.rollouts
+        if not rollouts:
+            return ()
         if not self.pure:
             found = tuple(await self._guarded(prompt, rollouts))
         else:
