@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,8 @@ def read_rows(source: str, options: Mapping[str, Any], size: int | None) -> Iter
             rows = _parquet(path)
         else:
             raise DataError(f"{source}: files of type {path.suffix!r} are not read. Convert it to .jsonl or .parquet")
-    for index, located in enumerate(rows):
-        if size is not None and index >= size:
-            return
-        yield located
+    # islice asks for no row beyond the last wanted one, which may be one that does not parse
+    yield from islice(rows, size)
 
 
 def _json_lines(path: Path) -> Iterator[Located]:
@@ -56,7 +55,7 @@ def _json_lines(path: Path) -> Iterator[Located]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line.decode("utf-8"), parse_constant=_not_finite, object_pairs_hook=_no_twins)
+                row = _READ(line.decode("utf-8"))
             except UnicodeDecodeError as error:
                 raise DataError(
                     f"{where}: byte {error.start} of the line is not UTF-8. Save the file as UTF-8"
@@ -110,7 +109,12 @@ def _hub(name: str, options: dict[str, Any]) -> Iterator[Located]:
 
 
 def _not_finite(constant: str) -> float:
-    raise ValueError(f"the row holds {constant}, which is not a JSON number")
+    raise ValueError(f"the row holds {constant}, which is no finite number")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else _not_finite(digits)
 
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> Row:
@@ -120,6 +124,10 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> Row:
         twin = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the row holds the key {twin!r} twice")
     return row
+
+
+_READ = json.JSONDecoder(parse_constant=_not_finite, parse_float=_finite, object_pairs_hook=_no_twins).decode
+"""json.loads without its leniences: NaN, numbers beyond float64, and a key given twice."""
 
 
 def _first_not_finite(row: Row) -> str | None:
