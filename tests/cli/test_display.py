@@ -87,6 +87,19 @@ def test_held_out_accuracy_has_a_line_of_its_own() -> None:
     assert held == ["     held-out accuracy 81.2% [70.0%, 90.0%]"]
 
 
+def test_the_evaluation_before_the_first_step_is_no_step() -> None:
+    """It says the accuracy and nothing of a reward, and its time is not taken for a step's."""
+    out = io.StringIO()
+    display = PlainDisplay(out)
+    display.start(FACTS)
+    accuracy = {"eval/accuracy": 0.125, "eval/accuracy_low": 0.05, "eval/accuracy_high": 0.25}
+    display.update(Update(step=0, version=0, metrics=accuracy))
+    display.update(update(1))
+    lines = out.getvalue().splitlines()[1:]
+    assert lines[0] == "     held-out accuracy 12.5% [5.0%, 25.0%]"
+    assert lines[1].endswith("3.0 s/step  left 4m57s")
+
+
 numbers = st.floats(allow_nan=True, allow_infinity=True) | st.floats(-10, 10_000)
 
 

@@ -94,12 +94,6 @@ def test_disk() -> None:
     assert (low.status, low.found) == ("note", "5.0 GiB free here")
 
 
-def test_where_the_cache_is() -> None:
-    assert doctor.cache_folder({"CHARTER_CACHE": "/a", "XDG_CACHE_HOME": "/b"}) == Path("/a")
-    assert doctor.cache_folder({"XDG_CACHE_HOME": "/b"}) == Path("/b/charter")
-    assert doctor.cache_folder({"XDG_CACHE_HOME": ""}) == Path.home() / ".cache" / "charter"
-
-
 def test_the_cache_is_tried_and_left_clean(tmp_path: Path) -> None:
     assert doctor.check_cache(tmp_path / "new" / "cache")[0].status == "ok"
     assert list((tmp_path / "new" / "cache").iterdir()) == []
@@ -109,15 +103,19 @@ def test_the_cache_is_tried_and_left_clean(tmp_path: Path) -> None:
     assert "CHARTER_CACHE" in got.fix
 
 
-def test_the_model_is_looked_for(tmp_path: Path) -> None:
-    (got,) = doctor.check_model("smollm2-135m", tmp_path)
+def test_the_model_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHARTER_CACHE", str(tmp_path))
+    (got,) = doctor.check_model()
     assert (got.status, "charter assets get smollm2-135m" in got.fix) == ("note", True)
-    folder = tmp_path / "models" / "smollm2-135m-1a2b"
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
-    assert doctor.check_model("smollm2-135m", tmp_path)[0].status == "note"  # no weights yet
-    (folder / "model.safetensors").write_text("")
-    assert doctor.check_model("smollm2-135m", tmp_path)[0].status == "ok"
+    monkeypatch.setattr("charter.assets.fetched", lambda name: tmp_path / name)
+    (got,) = doctor.check_model()
+    assert (got.status, got.found) == ("ok", f"smollm2-135m in {tmp_path / 'smollm2-135m'}")
+
+
+def test_the_cache_of_the_assets_is_the_one_that_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHARTER_CACHE", str(tmp_path / "mine"))
+    (got,) = doctor.check_cache()
+    assert (got.status, got.found) == ("ok", str(tmp_path / "mine"))
 
 
 def test_a_check_that_fails_is_reported_and_the_others_run() -> None:

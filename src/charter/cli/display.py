@@ -117,13 +117,16 @@ class Course:
         self.began = self.last = clock()
         self.step = facts.first - 1
         self.metrics: Mapping[str, float] = {}
+        self.trained = False  # whether the newest numbers are a training step's, or an evaluation's alone
         self.rewards: list[float] = []
         self.held_out: list[tuple[int, float]] = []
         self._seconds: deque[float] = deque(maxlen=10)
 
     def add(self, update: Update) -> None:
         now = self.clock()
-        self._seconds.append(float(update.metrics.get("time/step_s", now - self.last)))
+        self.trained = any(not name.startswith(("eval/", "accuracy/")) for name in update.metrics)
+        if self.trained:
+            self._seconds.append(float(update.metrics.get("time/step_s", now - self.last)))
         self.last = now
         self.step = update.step
         self.metrics = update.metrics
@@ -194,7 +197,8 @@ class PlainDisplay:
     def update(self, update: Update) -> None:
         course = self._course = self._course or Course(_unknown(update), self._clock)
         course.add(update)
-        self._say(line(course))
+        if course.trained:
+            self._say(line(course))
         if held_out := course.accuracy():
             self._say(f"     held-out accuracy {held_out}")
 
@@ -294,7 +298,7 @@ class LiveDisplay:
             table.add_row("groups with signal", Text(_number(m, "groups/signal", ".0%")))
             length = f"{_number(m, 'completions/mean_length', '.1f')} tokens, "
             table.add_row("mean length", Text(f"{length}{_number(m, 'completions/clipped_ratio', '.0%')} cut off"))
-        elif m:
+        elif course.trained:
             table.add_row(
                 "loss",
                 Text.assemble(_number(m, "loss", ".4f"), "  ", (sparkline(course.rewards, 40), "green")),
@@ -303,7 +307,7 @@ class LiveDisplay:
         if course.held_out:
             recent = ", ".join(f"{accuracy:.1%} (step {step})" for step, accuracy in course.held_out[-3:])
             table.add_row("held-out accuracy", Text(recent))
-        if m:
+        if course.trained:
             sampling = f"{_number(m, 'tokens_per_s/sample', ',.0f')} sampling, " if rollouts else ""
             table.add_row("tokens/s", Text(f"{sampling}{_number(m, 'tokens_per_s/learn', ',.0f')} learning"))
             table.add_row("time", Text(f"{duration(course.step_s)} per step, {duration(course.eta_s)} left"))

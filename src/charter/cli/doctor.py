@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -209,17 +209,12 @@ def check_threads() -> list[Line]:
     return [thread_line(torch.get_num_threads(), cores())]
 
 
-def cache_folder(environment: Mapping[str, str] | None = None) -> Path:
-    """Where models are kept: CHARTER_CACHE, else XDG_CACHE_HOME/charter, else ~/.cache/charter."""
-    environment = os.environ if environment is None else environment
-    if own := environment.get("CHARTER_CACHE"):
-        return Path(own)
-    return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "charter"
-
-
 def check_cache(folder: Path | None = None) -> list[Line]:
     """Whether the cache folder can be written, by writing; nothing is left in it."""
-    folder = folder or cache_folder()
+    if folder is None:
+        from charter.assets import cache_folder
+
+        folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
@@ -237,16 +232,13 @@ def check_cache(folder: Path | None = None) -> list[Line]:
     return [Line(name="cache", status="ok", found=str(folder))]
 
 
-def check_model(name: str = "smollm2-135m", folder: Path | None = None) -> list[Line]:
-    """Whether the model of the quickstart was fetched: a folder in the cache with a config and weights."""
-    folder = folder or cache_folder()
-    found = [
-        config.parent
-        for config in (*folder.glob(f"*{name}*/config.json"), *folder.glob(f"*/*{name}*/config.json"))
-        if not config.parent.name.startswith(".") and any(config.parent.glob("*.safetensors"))
-    ]
-    if found:
-        return [Line(name="model", status="ok", found=f"{name} in {found[0]}")]
+def check_model(name: str = "smollm2-135m") -> list[Line]:
+    """Whether the model of the quickstart was fetched; fetches nothing."""
+    from charter.assets import fetched
+
+    folder = fetched(name)
+    if folder is not None:
+        return [Line(name="model", status="ok", found=f"{name} in {folder}")]
     return [
         Line(
             name="model",
