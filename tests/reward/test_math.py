@@ -56,6 +56,9 @@ RIGHT = [
     ("1, 2", r"The solutions are $1$ and $2$"),
     ("1024", r"$2^{10}$"),
     ("100000", "1e5"),
+    ("42", "The final answer is:\n\n$$\n42\n$$\nI hope it helps."),
+    ("x+1", "So we have\n\\[\nx + 1\n\\]"),
+    ("10%", "10%"),
     ("7", "é \ud800 日本 7"),
 ]
 WRONG = [

@@ -32,6 +32,7 @@ _FIRST = re.compile(rf"[\s*:]*({_NUMBER})(?=[\s*]*(?:$|[.,;!?)\n]|\s[A-Za-z(]))"
 _ANCHOR = re.compile(r"\banswer\b(?:[^.:=\n]{0,80}?\b(?:is|was)\b|\s*[:=])\s*:?", re.IGNORECASE)
 _BETWEEN_BOXES = re.compile(r"[\s$,;]*(?:\\[()\[\]])?[\s$,;]*(?:or|and)?[\s$,;]*(?:\\[()\[\]])?[\s$]*", re.IGNORECASE)
 _SCIENTIFIC = re.compile(r"(?<![\w.])([-+]?\d{1,30}(?:\.\d{1,30})?)[eE]([-+]?\d{1,2})(?!\w)")
+_DISPLAY = re.compile(r"\$\$([^$]{1,500}?)\$\$|\\\[([^$]{1,500}?)\\\]")
 _DOLLARED = re.compile(rf"\$\s*({_NUMBER})\s*\$|\\\(\s*({_NUMBER})\s*\\\)")
 _PLAIN = re.compile(r"[-+]?[0-9]+(?:\.[0-9]+)?")
 _GROUPED = re.compile(r"[-+]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?")
@@ -103,11 +104,17 @@ def statement(text: str) -> str:
     for anchor in _ANCHOR.finditer(text):  # noqa: B007 - the last one counts
         pass
     if anchor is not None:
-        region = text[anchor.end() :].lstrip(" \t\n*")[:LONGEST_REGION].split("\n", 1)[0]
+        region = _on_one_line(text[anchor.end() :][:LONGEST_REGION]).lstrip(" \t\n*").split("\n", 1)[0]
         if any(c.isdigit() or c in "$\\" for c in region):
             return _region(region, anchored=True)
-    lines = [line for line in text[-LONGEST_REGION * 2 :].splitlines() if any(c.isdigit() or c in "$\\" for c in line)]
+    tail = _on_one_line(text[-LONGEST_REGION * 2 :])
+    lines = [line for line in tail.splitlines() if any(c.isdigit() or c in "$\\" for c in line)]
     return _region(lines[-1][-LONGEST_REGION:], anchored=False) if lines else ""
+
+
+def _on_one_line(text: str) -> str:
+    """Display formulas ($$…$$, \\[…\\]) as inline ones on a line of their own."""
+    return _DISPLAY.sub(lambda m: f"\n${' '.join((m.group(1) or m.group(2)).split())}$\n", text)
 
 
 def _region(region: str, *, anchored: bool) -> str:

@@ -162,9 +162,9 @@ class Worker:
     def signal(self) -> None:
         """Kill the process and everything it started; whoever waits on its pipes sees their end."""
         if self._process.returncode is None:  # not yet reaped, so the id is still its own
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.kill()
+            for kill in (os.killpg, os.kill):  # not Popen.kill, which may reap it under a thread that is looking at it
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    kill(self._process.pid, signal.SIGKILL)
 
     def kill(self) -> None:
         """Kill the process and let go of its pipes; only for a worker that no thread is waiting on."""
