@@ -1,8 +1,9 @@
 """Break the objectives, one small edit at a time, and see whether their tests notice.
 
 Run as a program: `python tests/objectives/mutation.py [--module policy] [--jobs 2]` prints one JSON object with the
-number of mutants and the names of those that survived (and each of these at once on standard error). Each mutant is tested in a forked process that finds torch and
-pytest already loaded, and that imports the one mutated module from memory: no file is ever changed.
+number of mutants and the names of those that survived, each of which is also told at once on standard error. Each
+mutant is tested in a forked process that finds torch and pytest already loaded, and that imports the one mutated
+module from memory: no file is ever changed.
 """
 
 from __future__ import annotations
@@ -121,6 +122,9 @@ class _Editor(ast.NodeTransformer):
         self.functions.pop()
         return node
 
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        return node  # types say what is there and do nothing
+
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         if node.value is not None:
             node.value = self.visit(node.value)
@@ -164,6 +168,8 @@ class _Editor(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        if isinstance(node.operand, ast.Constant):
+            return self.generic_visit(node)  # −1 as a dimension is +1 here: every tensor has two
         return self._edited(node, node.operand) if self._chosen() else self.generic_visit(node)
 
     def visit_If(self, node: ast.If) -> ast.AST:

@@ -139,6 +139,9 @@ class TestAgainstPlainPython:
         expected = [any(a != 0 for a in group) for group in read_plainly(step, "center")]
         assert has_signal(rewards, mask).tolist() == expected
 
+    def test_signal_without_a_mask(self):
+        assert has_signal(torch.tensor([[1, 0], [1, 1]])).tolist() == [True, False]
+
 
 class TestLaws:
     @fast
@@ -276,6 +279,12 @@ class TestSeveralRewards:
         rewards = f64([1, 0, 0, 2], [5, 5, 1, 0])
         single = group_advantages(rewards, "standardize")
         assert_close(advantages_per_reward(rewards[None], [1.0]), single / (single.std() + 1e-4))
+
+    def test_half_precision_is_rounded_once(self):
+        half = torch.tensor([[[1.0, 0, 3], [2, 2, 7]], [[5, 9, 0], [1, 2, 3]]], dtype=torch.bfloat16)
+        for answer in (advantages_per_reward, lambda p, w: combine_rewards(p, w, "per_reward"), combine_rewards):
+            found = answer(half, [0.3, 0.9])
+            assert found.equal(answer(half.double(), [0.3, 0.9]).bfloat16())
 
     def test_refusals(self):
         with pytest.raises(ValueError, match="sum, per_reward"):

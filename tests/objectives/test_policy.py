@@ -286,6 +286,20 @@ class TestLaws:
         assert policy_loss(x, x, torch.ones(1), torch.ones(1, 1)).dtype == torch.float32
         assert policy_loss(x.double(), x, torch.ones(1), torch.ones(1, 1)).dtype == torch.float64
 
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_half_precision_is_widened_before_anything_else(self, kind: str):
+        # exp(−½) rounded to bfloat16 differs from exp(−½) by 1e-3, more than δ = 1e-4; ⅓ is no bfloat16
+        lp, a = torch.tensor([[-0.5, -1.5, -0.25]]).bfloat16(), torch.tensor([1 / 3])
+        for old in (lp, lp - 0.25):
+            for sign in (1, -1):
+                named = {"delta": 1e-4} if kind == "dppo_tv" else {}
+                ones = torch.ones(1, 3)
+                narrow = policy_loss(lp, old, sign * a, ones, kind=kind, **named)
+                assert narrow.equal(policy_loss(lp.float(), old.float(), sign * a, ones, kind=kind, **named))
+        assert importance_ratio(lp, lp - 0.25, torch.ones(1, 3)).equal(
+            importance_ratio(lp.float(), lp.float() - 0.25, torch.ones(1, 3))
+        )
+
 
 class TestRefusals:
     x = torch.zeros(2, 3)
@@ -329,6 +343,27 @@ class TestRefusals:
             policy_loss(self.x, self.x, torch.zeros(2, 1), ones)
         with pytest.raises(ValueError, match=r"mask \[2, 2\]"):
             importance_ratio(self.x, self.x, ones[:, :2])
+
+
+class TestRatio:
+    def test_by_hand(self):
+        # log-ratios 1 and 2: their mean is 1.5
+        lp, mask = torch.tensor([[1.0, 2.0, 5.0]]), torch.tensor([[1, 1, 0]])
+        assert_close(importance_ratio(lp, 0 * lp, mask), torch.tensor([[math.e, math.e**2, 0]]))
+        assert_close(importance_ratio(lp, 0 * lp, mask, kind="gspo"), torch.tensor([[math.e**1.5, math.e**1.5, 0]]))
+
+    @pytest.mark.parametrize("kind", ["clip", "gspo"])
+    def test_masked_garbage(self, kind: str):
+        lp, old, mask = torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, 0.25]]), torch.tensor([[1, 0]])
+        for dirty in (lp, old):
+            dirty[0, 1] = float("nan")
+            found = importance_ratio(lp, old, mask, kind=kind)
+            assert_close(found, torch.tensor([[math.exp(0.5), 0]]))
+            dirty[0, 1] = 0.0
+
+    def test_is_a_constant(self):
+        lp = torch.zeros(1, 1, requires_grad=True)
+        assert not importance_ratio(lp, lp, torch.ones(1, 1)).requires_grad
 
 
 class TestStatistics:
@@ -376,6 +411,10 @@ class TestStatistics:
             assert found["clip_ratio/low"].item() == found["clip_ratio/high"].item() == 0
         cispo = ratio_statistics(self.lp + 2, self.old, self.a, self.mask, kind="cispo")
         assert (cispo["clip_ratio/low"].item(), cispo["clip_ratio/high"].item()) == (0, 0.25)
+
+    def test_a_single_token(self):
+        found = ratio_statistics(self.lp[:, :1], self.old[:, :1], self.a[:, :1], self.mask[:, :1])
+        assert [v.item() for v in found.values()] == pytest.approx([0, 1, 1.5])
 
     def test_no_loss_token(self):
         found = ratio_statistics(self.lp, self.old, self.a, torch.zeros(1, 5))

@@ -53,7 +53,7 @@ def group_advantages(
         advantages = centred / (masked_std(r, keep, _GROUP) + eps)
     elif estimator == "leave_one_out":
         count = keep.sum(-1, keepdim=True)
-        advantages = centred * count / (count - 1).clamp(min=1)
+        advantages = centred * count / (count - 1)
     elif estimator == "batch_std":
         advantages = centred / (masked_std(r, keep, (0, 1)) + eps)
     elif estimator == "max_rl":
@@ -72,7 +72,7 @@ def has_signal(rewards: Num[Tensor, "P G"], mask: Shaped[Tensor, "P G"] | None =
     Returns: one boolean per group; false means every estimator gives exactly 0 to the whole group.
     """
     keep = torch.ones_like(rewards, dtype=torch.bool) if mask is None else as_bool(mask)
-    return ~all_equal(zero_outside(rewards.double(), keep), keep, _GROUP).squeeze(-1)
+    return ~all_equal(rewards.double(), keep, _GROUP).squeeze(-1)
 
 
 def combine_rewards(
@@ -115,7 +115,7 @@ def combine_rewards(
         values = torch.stack(layers)
     else:
         _require_finite(parts, keep)
-        values = zero_outside(parts.double(), keep)
+        values = zero_outside(parts, keep)
     return (factors[:, None, None] * values).sum(0).to(_float_dtype(parts))
 
 

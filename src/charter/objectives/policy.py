@@ -85,7 +85,7 @@ def policy_loss(
     keep = as_bool(mask)
     lp = zero_outside(at_least_single(logprobs), keep)
     old = zero_outside(at_least_single(old_logprobs.detach()), keep)
-    # a masked NaN would come back to the whole row through the sequence ratio's gradient
+    # with all three 0 under the mask so is every loss, and no NaN comes back through the sequence ratio's gradient
     a = zero_outside(_per_token(advantages, logprobs).to(lp.dtype), keep)
 
     if kind == "reinforce":
@@ -97,7 +97,7 @@ def policy_loss(
         tau = torch.full_like(a, options["tau_negative"]).masked_fill(a > 0, options["tau_positive"])
         loss = -(4 / tau) * torch.sigmoid(tau * (_ratio(lp, old) - 1)) * a
     elif kind == "dppo_tv":
-        moved = lp.detach().exp() - old.exp()
+        moved = lp.exp() - old.exp()
         trusted = torch.where(a > 0, moved <= options["delta"], moved >= -options["delta"])
         loss = zero_outside(-a * _ratio(lp, old), trusted)
     else:
@@ -105,7 +105,7 @@ def policy_loss(
         loss = -torch.minimum(ratio * a, ratio.clamp(1 - _bound(low), 1 + _bound(high)) * a)
         if dual_clip is not None:
             loss = torch.where(a < 0, torch.minimum(loss, -dual_clip * a), loss)
-    return zero_outside(loss, keep)
+    return loss
 
 
 def importance_ratio(
@@ -123,9 +123,9 @@ def importance_ratio(
     require_same_shape(logprobs=logprobs, old_logprobs=old_logprobs, mask=mask)
     keep = as_bool(mask)
     lp = zero_outside(at_least_single(logprobs.detach()), keep)
-    old = zero_outside(at_least_single(old_logprobs.detach()), keep)
+    old = zero_outside(old_logprobs.detach(), keep)
     ratio = _sequence_ratio(lp, old, keep) if kind == "gspo" else _ratio(lp, old)
-    return zero_outside(ratio.expand_as(lp), keep)
+    return zero_outside(ratio, keep)
 
 
 def ratio_statistics(
