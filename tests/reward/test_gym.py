@@ -12,7 +12,8 @@ import pytest
 
 from charter.errors import MissingExtra
 from charter.reward import as_group, load_reward, probe
-from charter.reward.gym import GymReward, extract_answer, open_judge
+from charter.reward.gym import GymReward, extract_answer
+from charter.reward.gym_scorer import open_judge
 from charter.types import Prompt, Score
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charter.errors import UsageError
 from charter.reward import as_group, load_reward
 from charter.reward.runtime import NamedReward
-from charter.reward.schema import extract_json
+from charter.reward.schema_answer import extract_json
 from charter.reward.text import format_fault
 from charter.types import Group, Prompt, Rollout, Score
 
@@ -199,6 +199,7 @@ def test_schema_from_a_file_and_schemas_that_are_none(tmp_path: Path) -> None:
     assert "refers to what is not in it" in score.note
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(), lambda c: st.lists(c) | st.dictionaries(st.text(), c)

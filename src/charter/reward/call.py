@@ -7,7 +7,6 @@ each argument a list with one entry per completion.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import difflib
 import importlib
@@ -153,6 +152,8 @@ def call(function: Callable[..., Any], work: Mapping[str, Any]) -> list[dict[str
             named[parameter.name] = given.pop(parameter.name)
     returned = function(*positional, **named, **(given if takes_all else {}))
     if inspect.isawaitable(returned):
+        import asyncio  # most functions are not asynchronous, and it takes a worker time to load
+
         returned = asyncio.run(_wait_for(returned))
     return read_numbers(returned, len(work["texts"]))
 

@@ -6,7 +6,7 @@ Only `regex` needs a worker: a pattern meets text the model wrote, and matching 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -91,19 +91,6 @@ class RegexReward(WorkerReward):
     def prepare(self, prompt: Prompt, rollout: Rollout) -> Mapping[str, Any] | Verdict:
         """The text is all the pattern needs."""
         return {"text": rollout.text}
-
-
-def open_judge(options: Mapping[str, Any]) -> tuple[Callable[[Mapping[str, Any]], dict[str, Any]], None]:
-    """Set a worker up for `regex`: compile the pattern once."""
-    flags = re.IGNORECASE * options["ignore_case"] | re.DOTALL * options["dotall"] | re.MULTILINE * options["multiline"]
-    compiled = re.compile(options["pattern"], flags)
-    matches = compiled.search if options["match"] == "search" else compiled.fullmatch
-
-    def judge(work: Mapping[str, Any]) -> dict[str, Any]:
-        found = matches(work["text"]) is not None
-        return {"value": float(found), "note": "" if found else "the pattern does not match"}
-
-    return judge, None
 
 
 class FormatOptions(BaseModel):

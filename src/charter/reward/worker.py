@@ -27,9 +27,9 @@ from charter.reward.frames import encode, read_frame
 Handler = Callable[[Mapping[str, Any]], Any]
 TASKS: Mapping[str, str] = {
     "math": "charter.reward.math_answer:open_judge",
-    "regex": "charter.reward.text:open_judge",
-    "schema": "charter.reward.schema:open_judge",
-    "reasoning_gym": "charter.reward.gym:open_judge",
+    "regex": "charter.reward.text_pattern:open_judge",
+    "schema": "charter.reward.schema_answer:open_judge",
+    "reasoning_gym": "charter.reward.gym_scorer:open_judge",
     "function": "charter.reward.call:open_function",
 }
 """Task → the function that takes its options and returns (handler of one piece of work, facts for the trainer)."""
