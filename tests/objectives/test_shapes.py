@@ -59,6 +59,7 @@ GOOD = [
     ("advantages", "combine_rewards", (R[None], [1.0], "sum", M[None])),
     ("advantages", "advantages_per_reward", (R[None], torch.ones(1))),
     *[("policy", "policy_loss", (X, X, a, M, k)) for a in (ROW, X) for k in ("clip", "gspo", "cispo", "sapo")],
+    ("policy", "importance_ratio", (X, X, M, "gspo")),
     ("policy", "ratio_statistics", (X, X, ROW, M.long())),
     ("mismatch", "mismatch_weights", (X, X, "mask")),
     ("mismatch", "mismatch_statistics", (X, X, M)),
@@ -74,8 +75,13 @@ GOOD = [
     ("value", "value_loss", (X, X, X, M)),
     ("value", "whiten", (R, M)),
 ]
-KEYWORDS = {"policy_loss": ("kind",), "aggregate": ("how", "groups"), "token_weights": ("how",)}
-POSITIONAL = {"policy_loss": 4, "aggregate": 2, "token_weights": 1}
+KEYWORDS = {
+    "policy_loss": ("kind",),
+    "importance_ratio": ("kind",),
+    "aggregate": ("how", "groups"),
+    "token_weights": ("how",),
+}
+POSITIONAL = {"policy_loss": 4, "importance_ratio": 3, "aggregate": 2, "token_weights": 1}
 
 BAD = [
     ("advantages", "group_advantages", (R[0],)),

@@ -128,7 +128,8 @@ def token_weights(
             raise ValueError("with group_tokens these rows are a part of the step: give the step's normalizer too")
         per_row = _group_tokens(_checked(groups, mask, "groups"), row_tokens, group_tokens)
         count = _occupied_groups(groups, row_tokens > 0)
-    divisor = per_row.clamp(min=1).to(dtype) * (max(count, 1) if normalizer is None else normalizer)
+    # a row without tokens divides by 0 here and is left out below
+    divisor = per_row.to(dtype) * (max(count, 1) if normalizer is None else normalizer)
     return zero_outside((1 / divisor)[:, None].expand(mask.shape), keep)
 
 

@@ -125,7 +125,7 @@ def importance_ratio(
     lp = zero_outside(at_least_single(logprobs.detach()), keep)
     old = zero_outside(old_logprobs.detach(), keep)
     ratio = _sequence_ratio(lp, old, keep) if kind == "gspo" else _ratio(lp, old)
-    return zero_outside(ratio, keep)
+    return zero_outside(ratio.expand_as(lp), keep)
 
 
 def ratio_statistics(
