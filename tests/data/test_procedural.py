@@ -85,7 +85,7 @@ def test_reasoning_gym_gives_what_its_own_scorer_takes() -> None:
         options={"min_terms": 2, "max_terms": 2, "operators": ["+"], "allow_parentheses": False},
     )
     assert len({p.messages[0]["content"] for p in prompts}) == 40
-    score = get_score_answer_fn("basic_arithmetic")
+    score: Any = get_score_answer_fn("basic_arithmetic")
     for prompt in prompts:
         assert set(prompt.fields) == {"question", "answer", "task", "metadata"}
         assert prompt.fields == json.loads(json.dumps(prompt.fields))

