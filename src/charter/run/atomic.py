@@ -127,7 +127,7 @@ def unwritable(path: Path, error: OSError, *, needed: int | None = None) -> Stor
 
     path: the file. error: what the system said. needed: bytes that were to be written.
     """
-    wanted = f" {needed:,} bytes were to be written" if needed is not None else " it did not fit"
+    wanted = f" at least {needed:,} bytes were to be written" if needed is not None else " it did not fit"
     if error.errno == errno.EFBIG:
         return StoreError(
             f"{path} could not be written: the file size limit of this process is reached;{wanted}. "

@@ -17,6 +17,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ class Checkpoints:
         """run_folder: runs/<name>. What killed saves left inside is cleared away, unless a process is at it now."""
         self.run_folder = Path(run_folder)
         self.folder = self.run_folder / "checkpoints"
+        self._warned: set[Path] = set()
         if self.folder.is_dir() and not written_by_another(self.run_folder):
             self._recover()
 
@@ -105,7 +107,9 @@ class Checkpoints:
             _fsync_tree(temporary)
             self._put(temporary, final)
         except (OSError, SafetensorError) as error:
-            raise _explained(final, temporary, error) from error
+            needed = _bytes_wanted(temporary, state.tensors)
+            shutil.rmtree(temporary, ignore_errors=True)  # before the free space is told
+            raise _explained(final, error, needed) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         write_link(self.run_folder / "latest", f"{self.folder.name}/{final.name}")
@@ -133,7 +137,9 @@ class Checkpoints:
             wrong = damage(path)
             if wrong is None:
                 return path
-            logger.warning("%s is damaged (%s) and is passed over; an older checkpoint is used.", path, wrong)
+            if path not in self._warned:
+                self._warned.add(path)
+                logger.warning("%s is damaged (%s) and is passed over; an older checkpoint is used.", path, wrong)
         return None
 
     def load_state(self, path: Path) -> CheckpointState:
@@ -217,11 +223,16 @@ def _sha256(path: Path) -> str:
 
 
 def _write_state(folder: Path, state: CheckpointState) -> None:
-    files = {
-        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    # The disk takes as long as the hash: let it write what is hashed meanwhile.
+    with ThreadPoolExecutor(max_workers=1) as disk:
+        written = [disk.submit(fsync_file, path) for path in paths]
+        files = {
+            path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            for path in paths
+        }
+    for each in written:
+        each.result()
     body = {"format": FORMAT, "step": state.step, "version": state.version, "scalars": state.scalars, "files": files}
     try:
         # Through JSON and back, so that the digest is that of what a reader gets (tuples are lists there).
@@ -254,9 +265,14 @@ def _storable(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return out
 
 
-def _explained(final: Path, temporary: Path, error: Exception) -> StoreError:
+def _bytes_wanted(temporary: Path, tensors: Mapping[str, torch.Tensor]) -> int:
+    """The model's files as far as they came, and all tensors: at least this much is needed."""
+    model = sum(path.stat().st_size for path in (temporary / "model").rglob("*") if path.is_file())
+    return model + sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def _explained(final: Path, error: Exception, needed: int) -> StoreError:
     """safetensors hands the system's "no space" on as words; find the number in them again."""
-    needed = sum(path.stat().st_size for path in temporary.rglob("*") if path.is_file()) if temporary.exists() else None
     if isinstance(error, OSError):
         return unwritable(final, error, needed=needed)
     for number in FULL:

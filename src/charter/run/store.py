@@ -21,7 +21,16 @@ from typing import Any
 import pyarrow as pa
 
 from charter.errors import StoreError
-from charter.run.atomic import ASIDE, fsync_file, remove_leftovers, unwritable, write_all, write_bytes, write_text
+from charter.run.atomic import (
+    ASIDE,
+    fsync_file,
+    fsync_folder,
+    remove_leftovers,
+    unwritable,
+    write_all,
+    write_bytes,
+    write_text,
+)
 from charter.run.lock import LOCK, take_lock
 from charter.run.reader import Row, Run, read_rows, split_rows, step_name, step_of
 from charter.run.rollouts import parquet_bytes, rollout_table
@@ -166,6 +175,7 @@ class RunStore:
         if self.metrics_path.exists():
             try:
                 fsync_file(self.metrics_path)
+                fsync_folder(self.folder)  # the file's name, too: it is made by the first append
             except OSError as error:
                 raise unwritable(self.metrics_path, error) from error
 
