@@ -140,6 +140,14 @@ class TestDpo:
         assert lp.grad is not None
         assert lp.grad.isfinite().all()
 
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_half_precision_is_widened(self, kind: str):
+        # −10.0625 + 0.0078125 needs more than bfloat16's eight bits
+        pa, pb, ra, rb = (torch.tensor([x]).bfloat16() for x in (-10.0625, -0.0078125, -0.0078125, -20.125))
+        narrow = dpo_loss(pa, pb, ra, rb, kind=kind, **LENGTHS)
+        assert narrow.dtype == torch.float32
+        assert narrow.equal(dpo_loss(pa.float(), pb.float(), ra.float(), rb.float(), kind=kind, **LENGTHS))
+
     def test_refusals(self):
         with pytest.raises(ValueError, match=r"'kto'.*dpo, ipo, length_normalized"):
             dpo_loss(*PAIR, kind="kto")

@@ -30,7 +30,7 @@ def bradley_terry_loss(
     Source: Bradley and Terry 1952; soft labels from AI feedback as in arXiv 2212.08073.
     """
     require_same_shape(score_a=score_a, score_b=score_b)
-    margin = at_least_single(score_a) - at_least_single(score_b)
+    margin = at_least_single(score_a) - score_b
     return _soft_logistic(margin, _probability(p, margin))
 
 
@@ -74,8 +74,8 @@ def dpo_loss(
         raise ValueError(f"beta is {beta}; expected a number above 0")
     if not 0 <= label_smoothing < 0.5:
         raise ValueError(f"label_smoothing is {label_smoothing}; expected at least 0 and below 0.5")
-    ratio_a = at_least_single(policy_a) - at_least_single(ref_a.detach())
-    ratio_b = at_least_single(policy_b) - at_least_single(ref_b.detach())
+    ratio_a = at_least_single(policy_a) - ref_a.detach()
+    ratio_b = at_least_single(policy_b) - ref_b.detach()
     if kind == "length_normalized":
         ratio_a = ratio_a / _tokens(length_a, ratio_a, "length_a")
         ratio_b = ratio_b / _tokens(length_b, ratio_b, "length_b")
