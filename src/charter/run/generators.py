@@ -15,6 +15,13 @@ import torch
 PREFIX = "rng/"
 
 
+def seed_generators(seed: int) -> None:
+    """Start torch's, NumPy's and Python's global generators from one seed (NumPy takes its low 32 bits)."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
 def rng_state() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """The states of torch (CPU, and each CUDA device in use), NumPy's global generator and `random`.
 

@@ -201,8 +201,8 @@ METRICS: dict[str, Metric] = dict(
         _metric("time/step_s", "wall time of the whole step", "s", "Everything.", (0.0, INF)),
         _metric(
             "skipped",
-            "1 where the gradient was not finite and nothing was changed, else 0",
-            "steps",
+            "updates of the step whose gradient was not finite and that changed nothing",
+            "updates",
             "Updates that did not happen.",
             (0.0, 0.0),
         ),
