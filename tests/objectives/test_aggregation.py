@@ -202,8 +202,8 @@ class TestRefusals:
             aggregate(LOSS, MASK, how="prompt", groups=GROUPS, group_tokens=counts)
         with pytest.raises(ValueError, match="below the unmasked tokens"):
             aggregate(LOSS, MASK, how="prompt", groups=GROUPS, group_tokens=counts - 1, normalizer=2)
+        one_short = torch.tensor([4, 3, 2, 2])
         with pytest.raises(ValueError, match="below the unmasked tokens"):
-            one_short = torch.tensor([4, 3, 2, 2])
             aggregate(LOSS, MASK, how="prompt", groups=GROUPS, group_tokens=one_short, normalizer=2)
         with pytest.raises(ValueError, match="group_tokens has the shape"):
             aggregate(LOSS, MASK, how="prompt", groups=GROUPS, group_tokens=counts[:2], normalizer=2)

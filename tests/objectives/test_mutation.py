@@ -24,6 +24,8 @@ EQUIVALENT: dict[str, str] = {
     "advantages.combine_rewards: True -> False in for layer, kept in zip(parts, keep, strict=True)": (
         "the lengths were found equal before"
     ),
+    "preference.preference_statistics: torch.sign(x) * direction -> torch.sign(x) / direction in "
+    "hits = (1 + torch.sign(x) * direction) / 2": "the direction of a decided pair is 1 or −1",
 }
 """Edits that no test can tell from the original, with the reason."""
 

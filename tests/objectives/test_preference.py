@@ -60,6 +60,9 @@ class TestBradleyTerry:
         found = bradley_terry_loss(torch.zeros(2), torch.tensor([1.0, 1.0]), torch.tensor([1.0, 0.0]))
         assert found.tolist() == pytest.approx([nlog_sigmoid(-1), nlog_sigmoid(1)])
 
+    def test_labels_are_constants(self):
+        assert not bradley_terry_loss(t(1), t(0), t(0.5).requires_grad_()).requires_grad
+
     def test_half_precision_is_widened(self):
         assert bradley_terry_loss(torch.ones(1).half(), torch.ones(1).half()).dtype == torch.float32
 
@@ -171,13 +174,17 @@ class TestDpo:
 
 class TestStatistics:
     def test_accuracy_and_margin(self):
-        # right, wrong, undecided margin (a half), undecided label (not counted)
-        margin = torch.tensor([2.0, 1.0, 0.0, 5.0])
-        p = torch.tensor([1.0, 0.25, 1.0, 0.5])
+        # right, wrong, undecided margin (a half), undecided label (not counted), right
+        margin = torch.tensor([2.0, 1.0, 0.0, 5.0, 3.0])
+        p = torch.tensor([1.0, 0.25, 1.0, 0.5, 0.9])
         found = preference_statistics(margin, p)
-        assert found["accuracy"] == pytest.approx(1.5 / 3)
-        # 1·2, −½·1, 1·0, 0·5
-        assert found["margin"] == pytest.approx(1.5 / 4)
+        assert found["accuracy"] == pytest.approx(2.5 / 4)
+        # 1·2, −½·1, 1·0, 0·5, 0.8·3
+        assert found["margin"] == pytest.approx(3.9 / 5)
+
+    def test_margins_may_carry_a_gradient_and_be_short(self):
+        margin = torch.tensor([0.7, -0.3]).bfloat16().requires_grad_()
+        assert preference_statistics(margin, 0.9) == preference_statistics(margin.detach().double(), 0.9)
 
     def test_calibration_by_bins(self):
         # confidences 0.75 twice (labels 1 and 0) and 0.25 once (label 0): |0.5 − 0.75|·2/3 + 0.25·1/3 = 0.25
