@@ -38,11 +38,10 @@ def command(
         return
     for name in ("before", "after"):
         for result in results[name] or ():
-            how = "greedy" if result["temperature"] == 0 else f"temperature {result['temperature']:g}"
             low, high = result["interval"]
             passes = ", ".join(f"pass@{k} {value:.3f}" for k, value in result["pass_at_k"].items())
             typer.echo(
-                f"{name:<7} {how:<14} accuracy {result['accuracy']:.3f} [{low:.3f}, {high:.3f}]  "
+                f"{name:<7} {_how(result['temperature']):<14} accuracy {result['accuracy']:.3f} [{low:.3f}, {high:.3f}]  "
                 f"mean reward {result['reward']:.3f}  {passes}  n = {result['n']}"
             )
     for difference in results["difference"] or ():
@@ -82,8 +81,9 @@ async def _evaluate(inputs: Inputs, after: Path | None) -> dict[str, Any]:
     differences = None
     if trained is not None:
         differences = [
-            {"temperature": old["temperature"], **compare_accuracy(a, b, threshold=inputs.recipe.eval.threshold).record()}
+            {"temperature": old["temperature"], "difference": gain.mean, "interval": list(gain.interval)}
             for (old, a), (_, b) in zip(before, trained, strict=True)
+            for gain in [compare_accuracy(a, b, threshold=inputs.recipe.eval.threshold)]
         ]
     return {
         "before": [record for record, _ in before],

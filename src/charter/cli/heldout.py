@@ -39,6 +39,7 @@ class HeldOut:
             for temperature in self.recipe.eval.temperatures:
                 record, scored = await self.at(temperature)
                 results.append({**record, "completions": [_shown(item) for item in scored[:KEPT_PROMPTS]]})
+            file.parent.mkdir(exist_ok=True)
             write_text(file, json.dumps({"step": step, "results": results}, ensure_ascii=False, indent=1) + "\n")
         return _metrics(read_evaluation(folder, step))
 

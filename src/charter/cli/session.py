@@ -11,8 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from charter.cli.compose import Inputs, load_model, make_learner
 from charter.cli.display import Display, Facts
 from charter.cli.heldout import HeldOut, drop_evaluations_after, summarise
@@ -22,7 +20,7 @@ from charter.recipe import Recipe, differences, dump_recipe, load_recipe, matter
 from charter.reward import probe
 from charter.run.checkpoint import Checkpoints, CheckpointState
 from charter.run.diagnose import Watch
-from charter.run.generators import rng_state, set_rng_state
+from charter.run.generators import rng_state, seed_generators, set_rng_state
 from charter.run.manifest import build_manifest
 from charter.run.store import RunStore
 from charter.sampler.local import LocalSampler
@@ -136,7 +134,7 @@ async def _begin(inputs: Inputs, store: RunStore, folder: Path, display: Display
         learner.load_state(LearnerState(state.tensors, counters))
         set_rng_state(state.tensors, state.scalars)
     else:
-        torch.manual_seed(recipe.seed)
+        seed_generators(recipe.seed)
     store.truncate_after(step)
     drop_evaluations_after(folder, step)
     await sampler.load(learner.weights())
