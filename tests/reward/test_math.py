@@ -59,6 +59,9 @@ RIGHT = [
     ("42", "The final answer is:\n\n$$\n42\n$$\nI hope it helps."),
     ("x+1", "So we have\n\\[\nx + 1\n\\]"),
     ("10%", "10%"),
+    ("122", "Answer: we add 59 and 63 to get 122."),
+    ("122", "The answer is 122, the sum of 59 and 63."),
+    ("122", "Adding 59 and 63 gives 122"),
     ("7", "é \ud800 日本 7"),
 ]
 WRONG = [
@@ -75,6 +78,9 @@ WRONG = [
     ("41", r"$\boxed{41}$ or $\boxed{42}$"),
     ("42", "41 or maybe $42$"),
     ("42", "$41$ or $42$"),
+    ("122", "The answer is either 122 or 123."),
+    ("123", "Answer: it is 122 or 123"),
+    ("123", "Answer: 59 + 63 = 122 or 123"),
     ("122", "59+63"),  # the question handed back
     ("122", r"\boxed{59+63}"),
     ("24", "12*2"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -82,6 +83,7 @@ def test_seconds_are_the_workers() -> None:
     assert reward.statistics()["seconds"] == 0.5
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
 def test_workers_of_built_in_rewards_have_bounded_memory() -> None:
     from charter.reward.worker import MEMORY_BYTES
 

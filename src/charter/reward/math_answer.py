@@ -28,6 +28,8 @@ _DOUBT = r"(?:(?:or|and|maybe|perhaps|possibly|even)\s+)*"
 _JOIN = rf"(?:\s*[,;]\s*{_DOUBT}|\s+(?:or|and)\s+{_DOUBT})"
 _ONE = re.compile(_NUMBER)
 _SEVERAL = re.compile(rf"{_NUMBER}(?:{_JOIN}{_NUMBER})+", re.IGNORECASE)
+_OR_AND = re.compile(r"\b(?:or|and)\b", re.IGNORECASE)
+_LEAD = re.compile(r"[\s*:]*(?:either\s+)?", re.IGNORECASE)
 _FIRST = re.compile(rf"[\s*:]*({_NUMBER})(?=[\s*]*(?:$|[.,;!?)\n]|\s[A-Za-z(]))")
 _ANCHOR = re.compile(r"\banswer\b(?:[^.:=\n]{0,80}?\b(?:is|was)\b|\s*[:=])\s*:?", re.IGNORECASE)
 _BETWEEN_BOXES = re.compile(r"[\s$,;]*(?:\\[()\[\]])?[\s$,;]*(?:or|and)?[\s$,;]*(?:\\[()\[\]])?[\s$]*", re.IGNORECASE)
@@ -62,23 +64,32 @@ def tidy(text: str) -> str:
     return _SCIENTIFIC.sub(lambda m: format(Decimal(m.group(1)).scaleb(int(m.group(2))), "f"), text)
 
 
-def _listed(region: str, *, anchored: bool) -> str | None:
-    """The set a region states when it states several values, as LaTeX; None when it does not."""
+def _as_set(several: str) -> str:
+    values = [m.group().lstrip("$€£").replace(",", "") for m in _ONE.finditer(several)]
+    return "$\\{" + ", ".join(v.replace("%", "\\%") for v in values) + "\\}$"
+
+
+def _region(region: str, *, anchored: bool) -> str:
+    """What a line states, as math-verify should read it.
+
+    After an anchor the value it begins with counts, elsewhere the last one. Where that value is one of several
+    ("122 or 123"), the statement is the set of them.
+    """
+    region = tidy(region)
     plain = _DOLLARED.sub(lambda m: m.group(1) or m.group(2), region)
+    if anchored:
+        lead = _LEAD.match(plain)
+        several = _SEVERAL.match(plain, lead.end() if lead else 0)
+        if several and (_OR_AND.search(several.group()) or not plain[several.end() :].strip(" \t.*!$")):
+            return _as_set(several.group())
+        first = _FIRST.match(region)
+        if first:
+            return first.group(1)
     numbers = list(_ONE.finditer(plain))
-    if not numbers:
-        return None
     for several in _SEVERAL.finditer(plain):
-        whole = not plain.replace(several.group(), "", 1).strip(" \t\n.*!$")
-        ends = several.end() == numbers[-1].end()
-        begins = several.start() == numbers[0].start()
-        chosen = (
-            begins and (re.search(r"\b(?:or|and)\b", several.group(), re.IGNORECASE) or whole) if anchored else ends
-        )
-        if chosen or (anchored and ends and "=" in plain[: several.start()]):
-            values = [m.group().lstrip("$€£").replace(",", "") for m in _ONE.finditer(several.group())]
-            return "$\\{" + ", ".join(v.replace("%", "\\%") for v in values) + "\\}$"
-    return None
+        if several.end() == numbers[-1].end() and (not anchored or _OR_AND.search(several.group())):
+            return _as_set(several.group())
+    return region
 
 
 def statement(text: str) -> str:
@@ -115,15 +126,6 @@ def statement(text: str) -> str:
 def _on_one_line(text: str) -> str:
     """Display formulas ($$…$$, \\[…\\]) as inline ones on a line of their own."""
     return _DISPLAY.sub(lambda m: f"\n${' '.join((m.group(1) or m.group(2)).split())}$\n", text)
-
-
-def _region(region: str, *, anchored: bool) -> str:
-    region = tidy(region)
-    listed = _listed(region, anchored=anchored)
-    if listed is not None:
-        return listed
-    first = _FIRST.match(region) if anchored else None
-    return first.group(1) if first else region
 
 
 def reference(gold: object) -> str:
