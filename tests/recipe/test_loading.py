@@ -123,6 +123,8 @@ def test_missing_keys_are_named(tmp_path: Path) -> None:
         ("model.name=x", "override model.name", "model is the value 'some-model', not a table"),
         ("optimizer.betas=[0.9, 1.0]", "override optimizer.betas", "found the number 1.0"),
         ("optimizer.learning_rate=inf", "override optimizer.learning_rate", "found the number inf"),
+        ("rewards.0=3", "override rewards.0", "found the number 3"),
+        ("model=", "override model", "the model's name is empty"),
         ("data=3", "override data", "found the number 3"),
     ],
 )

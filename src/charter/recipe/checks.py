@@ -51,6 +51,12 @@ def conflicts(recipe: Recipe) -> tuple[Conflict, ...]:
 
 
 def _every_method(recipe: Recipe) -> Iterator[Conflict]:
+    if not recipe.model.strip():
+        yield Conflict(
+            key="model",
+            found="the model's name is empty",
+            fix='Name an asset ("smollm2-135m"), a folder or a Hugging Face id',
+        )
     if recipe.optimizer.warmup_steps > recipe.run.steps:
         yield Conflict(
             key="optimizer.warmup_steps",

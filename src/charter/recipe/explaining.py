@@ -66,6 +66,8 @@ def _unknown_key(path: Path, values: dict[str, Any]) -> tuple[str, str]:
 
 
 def _expected(path: Path) -> str:
+    if path and isinstance(path[-1], int):
+        return f"a table [[{path[0]}]]"
     field = (fields_at(path[:-1]) or {}).get(str(path[-1])) if path else None
     if field is None:
         return ""
