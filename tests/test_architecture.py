@@ -215,7 +215,7 @@ group = typer.main.get_command(app)
 shown = {}
 def walk(command, words):
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
-        app([*words, "--help"])
+        app([*words, "--help"], prog_name="charter")
     shown[" ".join(words)] = out.getvalue()
     for name, child in getattr(command, "commands", {}).items():
         walk(child, [*words, name])
