@@ -9,7 +9,6 @@ import json
 import sys
 from pathlib import Path
 
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 
@@ -19,10 +18,11 @@ def main(run: Path) -> None:
     if not files:
         sys.exit(f"{run} has no rollouts: give the folder of a GRPO run")
     for file in files:
-        table = pq.read_table(file, columns=["reward", "advantage"])
-        mean = pc.mean(table["reward"]).as_py()
-        raised = pc.sum(pc.greater(table["advantage"], 0)).as_py() or 0
-        print(f"{file.stem}  {table.num_rows} completions  mean reward {mean:.3f}  {raised} made likelier")
+        columns = pq.read_table(file, columns=["reward", "advantage"]).to_pydict()
+        rewards = [reward for reward in columns["reward"] if reward is not None]
+        raised = sum(advantage is not None and advantage > 0 for advantage in columns["advantage"])
+        mean = sum(rewards) / max(1, len(rewards))
+        print(f"{file.stem}  {len(columns['reward'])} completions  mean reward {mean:.3f}  {raised} made likelier")
     rows = pq.read_table(files[-1], columns=["prompt", "text", "reward"]).to_pylist()
     best = max((row for row in rows if row["reward"] is not None), key=lambda row: row["reward"])
     prompt = best["prompt"]
