@@ -14,7 +14,8 @@ from typing import Any
 
 WIDTH, MARGIN, LINE, FONT = 860, 28, 20, 13.5
 CHART = 150
-INK, DIM, GREEN, BLUE, PAPER, BAR = "#d8dee9", "#8892a6", "#a3be8c", "#88c0d0", "#20242c", "#2b303b"
+INK, DIM, GREEN, RED, BLUE = "#d8dee9", "#8892a6", "#a3be8c", "#bf616a", "#88c0d0"
+PAPER, BAR = "#20242c", "#2b303b"
 
 Row = dict[str, Any]
 
@@ -63,13 +64,20 @@ def share(row: Row, suffix: str) -> str:
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def completions(run: Path) -> list[tuple[str, str, str]]:
-    """(question, first completion before, after) of the first evaluated prompts."""
+Completion = tuple[str, str, float, str, float]
+"""(question, completion before, its reward, completion after, its reward)"""
+
+
+def completions(run: Path) -> list[Completion]:
+    """The first evaluated prompts, with their first completions."""
     files = sorted((run / "evaluations").glob("step-*.json"))
     if len(files) < 2:
         return []
     first, last = (json.loads(file.read_text("utf-8"))["results"][0]["completions"] for file in (files[0], files[-1]))
-    return [(a["prompt"], a["texts"][0], b["texts"][0]) for a, b in zip(first, last, strict=True)][:3]
+    return [
+        (a["prompt"], a["texts"][0], a["rewards"][0] or 0.0, b["texts"][0], b["rewards"][0] or 0.0)
+        for a, b in zip(first, last, strict=True)
+    ][:4]
 
 
 def short(words: str, limit: int) -> str:
@@ -86,7 +94,7 @@ def draw(run: Path) -> str:
         sys.exit(f"{run}/metrics.jsonl has no rewards: give the folder of a GRPO run")
     y = 62.0
     body = [text(MARGIN, y, "$ make quickstart", INK)]
-    y += 16
+    y += 24
     body += chart(values, y)
     y += CHART + 2.6 * LINE
     for suffix, before, after in accuracies(rows):
@@ -97,10 +105,10 @@ def draw(run: Path) -> str:
         body.append(text(MARGIN + 490, y, share(after, suffix), GREEN))
         y += LINE
     y += 0.6 * LINE
-    for question, before, after in completions(run):
-        body.append(text(MARGIN, y, short(question, 52), BLUE))
-        body.append(text(MARGIN + 440, y, f"before {short(before, 18)}", DIM))
-        body.append(text(MARGIN + 640, y, f"after {short(after, 16)}", GREEN))
+    for question, before, was, after, now in completions(run):
+        body.append(text(MARGIN, y, short(question, 48), BLUE))
+        body.append(text(MARGIN + 400, y, f"before {short(before, 20)}", GREEN if was >= 1 else RED))
+        body.append(text(MARGIN + 620, y, f"after {short(after, 18)}", GREEN if now >= 1 else RED))
         y += LINE
     height = y + 4
     dots = "".join(
