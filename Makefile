@@ -36,7 +36,7 @@ lint: $(READY)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
-	@$(BIN)/pyright
+	@$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(READY)
 	@$(BIN)/python -m charter.recipe reference > docs/recipe.md

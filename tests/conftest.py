@@ -32,7 +32,7 @@ def make_tokenizer() -> Any:
         tokenizer_object=core,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
-        additional_special_tokens=["<|im_start|>"],
+        additional_special_tokens=["<|im_start|>", "<|im_end|>"],
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
@@ -48,8 +48,8 @@ def make_module(family: str, seed: int = 0, dtype: Any = None) -> Any:
         "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 256, "eos_token_id": 2, "bos_token_id": 1,
         "pad_token_id": 0,
     }  # fmt: skip
-    without_head_dim = {k: v for k, v in sizes.items() if k != "head_dim"}
-    window = {"sliding_window": 7}
+    without_head_dim: dict[str, Any] = {k: v for k, v in sizes.items() if k != "head_dim"}
+    window: dict[str, Any] = {"sliding_window": 7}
     config = {
         "llama": lambda: tf.LlamaConfig(**sizes),
         "qwen2": lambda: tf.Qwen2Config(**without_head_dim),

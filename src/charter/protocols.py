@@ -16,18 +16,24 @@ from charter.types import Batch, Example, Group, Prompt, Score, Tree
 class SamplingSettings(Protocol):
     """The numbers a sampler needs; a recipe's [sampling] table has them."""
 
-    group_size: int
-    max_new_tokens: int
-    temperature: float
-    top_p: float
-    top_k: int
+    @property
+    def group_size(self) -> int: ...
+    @property
+    def max_new_tokens(self) -> int: ...
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def top_p(self) -> float: ...
+    @property
+    def top_k(self) -> int: ...
 
 
 @runtime_checkable
 class Weights(Protocol):
     """A handle on the policy's parameters at one version. In one process it shares their memory."""
 
-    version: int
+    @property
+    def version(self) -> int: ...
 
 
 @runtime_checkable
@@ -77,9 +83,7 @@ class Learner(Protocol):
         reports `skipped = 1`."""
         ...
 
-    def reference_logprobs(
-        self, trees: Sequence[Tree], temperature: float
-    ) -> Sequence[Sequence[Sequence[float]]]:
+    def reference_logprobs(self, trees: Sequence[Tree], temperature: float) -> Sequence[Sequence[Sequence[float]]]:
         """Log-probabilities of every branch's tokens under the frozen reference, per tree, without gradient."""
         ...
 
@@ -96,7 +100,7 @@ class PromptSource(Protocol):
         """Yield (step, prompts) for step = start, start + 1, …; a pure function of data, seed and step."""
         ...
 
-    def refill(self, step: int, round: int, count: int) -> tuple[Prompt, ...]:  # noqa: A002 - the field's word
+    def refill(self, step: int, round: int, count: int) -> tuple[Prompt, ...]:
         """Fresh prompts for a step that lacks signal; a pure function of data, seed, step and round."""
         ...
 

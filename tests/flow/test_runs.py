@@ -8,13 +8,18 @@ import random
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 
 def digests(run: Path) -> dict[str, str]:
     """SHA-256 of the final weights and optimizer state and of every stored rollout."""
-    files = [*run.glob("rollouts/*.parquet"), *run.glob("latest/model/*.safetensors"), *run.glob("latest/state/*.safetensors")]
+    files = [
+        *run.glob("rollouts/*.parquet"),
+        *run.glob("latest/model/*.safetensors"),
+        *run.glob("latest/state/*.safetensors"),
+    ]
     assert files
     return {str(f.relative_to(run)): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files)}
 
@@ -49,7 +54,7 @@ def test_the_saved_model_is_a_plain_hugging_face_folder(charter, grpo_recipe, tm
 
     charter("train", grpo_recipe, "run.steps=1", "--run-dir", tmp_path / "r", cwd=tmp_path)
     folder = tmp_path / "r" / "latest" / "model"
-    model = AutoModelForCausalLM.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     ids = tokenizer.apply_chat_template(
         [{"role": "user", "content": "1+1="}], add_generation_prompt=True, return_tensors="pt", return_dict=True
@@ -59,7 +64,14 @@ def test_the_saved_model_is_a_plain_hugging_face_folder(charter, grpo_recipe, tm
 
 def test_the_reward_rises(charter, grpo_recipe, tmp_path):
     done = charter(
-        "train", grpo_recipe, "run.steps=40", "sampling.group_size=8", "optimizer.learning_rate=1e-2", "--run-dir", tmp_path / "r", cwd=tmp_path
+        "train",
+        grpo_recipe,
+        "run.steps=40",
+        "sampling.group_size=8",
+        "optimizer.learning_rate=1e-2",
+        "--run-dir",
+        tmp_path / "r",
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     curve = [r["reward"] for r in rows(tmp_path / "r") if "reward" in r]
@@ -108,7 +120,9 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(charter_process, g
 def test_a_recipe_that_changed_in_a_way_that_matters_is_refused_with_the_keys(charter, grpo_recipe, tmp_path):
     run = tmp_path / "r"
     assert charter("train", grpo_recipe, "run.steps=2", "--run-dir", run, cwd=tmp_path).returncode == 0
-    changed = charter("train", grpo_recipe, "seed=4", "sampling.temperature=0.5", "--run-dir", run, "--resume", cwd=tmp_path)
+    changed = charter(
+        "train", grpo_recipe, "seed=4", "sampling.temperature=0.5", "--run-dir", run, "--resume", cwd=tmp_path
+    )
     assert changed.returncode == 1
     assert "seed: 4, and the run began with 3" in changed.stderr
     assert "sampling.temperature: 0.5, and the run began with 1.0" in changed.stderr
@@ -132,13 +146,25 @@ def test_an_existing_run_is_not_overwritten(charter, grpo_recipe, tmp_path):
 def test_eval_compares_before_and_after(charter, grpo_recipe, tmp_path):
     run = tmp_path / "r"
     charter("train", grpo_recipe, "--run-dir", run, cwd=tmp_path)
-    done = charter("eval", grpo_recipe, "--run-dir", run, "--json", "eval.samples=2", "eval.k=[1, 2]", "eval.threshold=0.1", cwd=tmp_path)
+    done = charter(
+        "eval",
+        grpo_recipe,
+        "--run-dir",
+        run,
+        "--json",
+        "eval.samples=2",
+        "eval.k=[1, 2]",
+        "eval.threshold=0.1",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     data = json.loads(done.stdout)
     assert {"accuracy", "interval", "pass_at_k", "n"} <= data.keys()
     assert [r["temperature"] for r in data["before"]] == [0.0, 1.0]
     assert set(data["after"][1]["pass_at_k"]) == {"1", "2"}
-    assert data["difference"][0]["difference"] == pytest.approx(data["after"][0]["accuracy"] - data["before"][0]["accuracy"])
+    assert data["difference"][0]["difference"] == pytest.approx(
+        data["after"][0]["accuracy"] - data["before"][0]["accuracy"]
+    )
 
 
 def test_lora_with_kl_runs_and_resumes(charter, grpo_recipe, tmp_path):

@@ -13,9 +13,7 @@ from charter.types import Branch, Tree
 
 
 def tree(prefix: list[int], *branches: list[int]) -> Tree:
-    return Tree(
-        prefix=tuple(prefix), branches=tuple(Branch(tokens=tuple(b), mask=(True,) * len(b)) for b in branches)
-    )
+    return Tree(prefix=tuple(prefix), branches=tuple(Branch(tokens=tuple(b), mask=(True,) * len(b)) for b in branches))
 
 
 def ids(seed: int, count: int) -> list[int]:

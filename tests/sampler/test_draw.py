@@ -35,9 +35,7 @@ def named(**changed):
     return uniforms(**(name | changed))
 
 
-@pytest.mark.parametrize(
-    "changed", [{"seed": 1}, {"stream": "eval"}, {"step": 2}, {"prompt_id": "q"}, {"index": 1}]
-)
+@pytest.mark.parametrize("changed", [{"seed": 1}, {"stream": "eval"}, {"step": 2}, {"prompt_id": "q"}, {"index": 1}])
 def test_every_part_of_the_name_changes_the_numbers(changed):
     assert not np.any(named() == named(**changed))
 
@@ -48,7 +46,7 @@ def test_a_number_depends_on_its_position_not_on_what_was_asked_before():
 
 def test_uniforms_are_uniform():
     numbers = np.concatenate([named(index=i, count=1000) for i in range(20)])
-    assert 0 <= numbers.min()
+    assert numbers.min() >= 0
     assert numbers.max() < 1
     # 20,000 numbers: the mean's standard error is 0.29 / 141 = 0.002; five of them
     assert abs(numbers.mean() - 0.5) < 0.01

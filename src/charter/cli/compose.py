@@ -61,9 +61,7 @@ def load_model(recipe: Recipe, folder: Path | None = None) -> Policy:
     """The recipe's model, or the one in `folder`, on the recipe's device."""
     from charter.model.load import load_policy
 
-    return load_policy(
-        folder or model_source(recipe.model), device=recipe.learner.device, dtype=recipe.learner.dtype
-    )
+    return load_policy(folder or model_source(recipe.model), device=recipe.learner.device, dtype=recipe.learner.dtype)
 
 
 def make_learner(recipe: Recipe, policy: Policy, *, microbatch_tokens: int | None = None) -> LocalLearner:
@@ -77,9 +75,7 @@ def make_learner(recipe: Recipe, policy: Policy, *, microbatch_tokens: int | Non
     adapters = None
     if recipe.lora is not None:
         lora = recipe.lora
-        adapters = Adapters.inject(
-            policy, rank=lora.rank, alpha=lora.alpha, targets=lora.targets, seed=recipe.seed
-        )
+        adapters = Adapters.inject(policy, rank=lora.rank, alpha=lora.alpha, targets=lora.targets, seed=recipe.seed)
     samples = recipe.method == "grpo"
     reference = None
     if samples and recipe.grpo.kl_coef > 0 and adapters is None:

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 def command(
     recipe: Annotated[str, typer.Argument(help="Recipe file (TOML).")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="Keys laid over it.")] = None,
-    run_dir: Annotated[str | None, typer.Option(help="Run whose newest checkpoint is 'after'; runs/NAME when left out.")] = None,
+    run_dir: Annotated[
+        str | None, typer.Option(help="Run whose newest checkpoint is judged; runs/NAME when left out.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Evaluate this model folder instead of a run's checkpoint.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print data instead of text.")] = False,
 ) -> None:
-    """Accuracy, pass@k and their intervals on the recipe's held-out prompts, for the starting model and the trained one."""
+    """Accuracy, pass@k and their intervals on the recipe's held-out prompts, before and after training."""
     from charter.cli.compose import read_inputs
     from charter.errors import UsageError
     from charter.recipe import load_recipe
@@ -29,7 +31,9 @@ def command(
     loaded = load_recipe(recipe, overrides or ())
     inputs = read_inputs(loaded)
     if inputs.prompts is None or inputs.rubric is None or not inputs.prompts.held_out:
-        raise UsageError(f"{recipe} has nothing to evaluate: it needs data.prompts, data.held_out and a [[rewards]] table")
+        raise UsageError(
+            f"{recipe} has nothing to evaluate: it needs data.prompts, data.held_out and a [[rewards]] table"
+        )
     after = _after(Path(run_dir) if run_dir else Path("runs") / (loaded.run.name or Path(recipe).stem), model)
     results = asyncio.run(_evaluate(inputs, after))
     main = results["after"] or results["before"]
@@ -41,12 +45,14 @@ def command(
             low, high = result["interval"]
             passes = ", ".join(f"pass@{k} {value:.3f}" for k, value in result["pass_at_k"].items())
             typer.echo(
-                f"{name:<7} {_how(result['temperature']):<14} accuracy {result['accuracy']:.3f} [{low:.3f}, {high:.3f}]  "
-                f"mean reward {result['reward']:.3f}  {passes}  n = {result['n']}"
+                f"{name:<7} {_how(result['temperature']):<14} "
+                f"accuracy {result['accuracy']:.3f} [{low:.3f}, {high:.3f}]  mean reward {result['reward']:.3f}  {passes}  n = {result['n']}"
             )
     for difference in results["difference"] or ():
         low, high = difference["interval"]
-        typer.echo(f"gain    {_how(difference['temperature']):<14} {difference['difference']:+.3f} [{low:+.3f}, {high:+.3f}]")
+        typer.echo(
+            f"gain    {_how(difference['temperature']):<14} {difference['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+        )
     if after is None:
         typer.echo("no trained checkpoint was found: only the starting model was evaluated (--run-dir names a run)")
 

@@ -34,17 +34,17 @@ class HeldOut:
         """
         file = evaluation_file(folder, step)
         if not file.is_file():
-            settings = self.recipe.eval
             results: list[dict[str, Any]] = []
             for temperature in self.recipe.eval.temperatures:
                 record, scored = await self.at(temperature)
                 results.append({**record, "completions": [_shown(item) for item in scored[:KEPT_PROMPTS]]})
             file.parent.mkdir(exist_ok=True)
-            write_text(file, json.dumps({"step": step, "results": results}, ensure_ascii=False, indent=1) + "\n")
-        return _metrics(read_evaluation(folder, step))
+            content = {"step": step, "results": results}
+            write_text(file, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+        return _metrics(json.loads(file.read_text("utf-8"))["results"])
 
     async def at(self, temperature: float) -> tuple[dict[str, Any], tuple[Scored, ...]]:
-        """Evaluate at one temperature: {"temperature", "accuracy", "interval", "pass_at_k", "n", "reward"} and the groups.
+        """Evaluate at one temperature: {"temperature", "accuracy", "interval", "pass_at_k", "n", "reward"}, and groups.
 
         Every evaluation of a run draws with the same numbers, so that before and after differ by the weights alone.
         """
@@ -114,9 +114,9 @@ def summarise(folder: Path, train_seconds: float) -> dict[str, Any] | None:
     }
 
 
-def _metrics(evaluation: Mapping[str, Any] | None) -> dict[str, float]:
+def _metrics(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     metrics: dict[str, float] = {}
-    for i, result in enumerate(evaluation["results"] if evaluation else ()):
+    for i, result in enumerate(results):
         suffix = "" if i == 0 else f"@{result['temperature']:g}"
         metrics[f"eval/accuracy{suffix}"] = result["accuracy"]
         metrics[f"eval/accuracy_low{suffix}"], metrics[f"eval/accuracy_high{suffix}"] = result["interval"]

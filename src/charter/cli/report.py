@@ -60,9 +60,9 @@ def _completions(outcome: Outcome) -> list[str]:
     if first is None or last is None:
         return []
     lines: list[str] = []
-    for before, after in list(
-        zip(first["results"][0]["completions"], last["results"][0]["completions"], strict=True)
-    )[:SHOWN]:
+    for before, after in list(zip(first["results"][0]["completions"], last["results"][0]["completions"], strict=True))[
+        :SHOWN
+    ]:
         lines += [
             f"prompt     {_line(before['prompt'])}",
             f"  before   {_line(before['texts'][0])}",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from charter.learner.local import LearnerState, LocalLearner
 from charter.recipe import Recipe, differences, dump_recipe, load_recipe, matters_for_resume
 from charter.reward import probe
 from charter.run.checkpoint import Checkpoints, CheckpointState
-from charter.run.diagnose import Watch
+from charter.run.diagnose import Settings, Watch
 from charter.run.generators import rng_state, seed_generators, set_rng_state
 from charter.run.manifest import build_manifest
 from charter.run.store import RunStore
@@ -60,8 +60,8 @@ class _Run:
     sampler: LocalSampler
     held_out: HeldOut | None
     display: Display
-    watch: Watch = field(default_factory=Watch)
-    train_s: float = 0.0
+    watch: Watch
+    train_s: float
 
     @property
     def recipe(self) -> Recipe:
@@ -147,9 +147,11 @@ async def _begin(inputs: Inputs, store: RunStore, folder: Path, display: Display
             steps=recipe.run.steps, folder=str(folder), first=step + 1,
         )
     )  # fmt: skip
+    tokenizer = policy.chat.tokenizer
+    special = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
     run = _Run(
         inputs=inputs, store=store, checkpoints=checkpoints, learner=learner, sampler=sampler,
-        held_out=held_out, display=display, train_s=trained,
+        held_out=held_out, display=display, watch=Watch(Settings(special_tokens=special)), train_s=trained,
     )  # fmt: skip
     return run, step + 1
 

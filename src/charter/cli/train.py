@@ -44,7 +44,10 @@ def command(
     again = " ".join(["charter train", recipe, *(overrides or []), *(["--run-dir", run_dir] if run_dir else [])])
     outcome = run_recipe(loaded, folder, resume=resume, plain=plain)
     if not outcome.finished:
-        typer.echo(f"stopped after step {outcome.step} of {loaded.run.steps}, everything saved. Go on with:\n  {again} --resume")
+        typer.echo(
+            f"stopped after step {outcome.step} of {loaded.run.steps}, everything saved. Go on with:\n"
+            f"  {again} --resume"
+        )
         raise typer.Exit(1)
     from charter.cli.report import closing_report
 
@@ -138,7 +141,9 @@ def _rehearse(recipe: Recipe) -> str:
     learner = make_learner(recipe, load_model(recipe))
     lines = [f"model      {recipe.model}: loaded, and its packed forward agrees with its own"]
     if prompts is not None:
-        lines.append(f"prompts    {len(prompts.train)} to train on, {len(prompts.held_out)} held out, from {prompts.source}")
+        lines.append(
+            f"prompts    {len(prompts.train)} to train on, {len(prompts.held_out)} held out, from {prompts.source}"
+        )
     if inputs.examples is not None:
         lines.append(f"examples   {len(inputs.examples.train)} from {inputs.examples.source}")
     if rubric is not None:

@@ -122,7 +122,7 @@ class ChatFormat:
             return frozenset()
         if not closed.startswith(opened):
             return frozenset()
-        special = set(self.tokenizer.all_special_ids)
+        special = {*self.tokenizer.all_special_ids, *getattr(self.tokenizer, "added_tokens_decoder", ())}
         for token in self._ids(closed[len(opened) :]):
             if token in special:
                 return frozenset({token})

@@ -61,7 +61,7 @@ class PackedTrees:
 
     @classmethod
     def pack(cls, trees: Sequence[Tree], device: torch.device | str = "cpu") -> PackedTrees:
-        """Lay trees out in order. Raises ValueError for an empty prefix, which would leave a first token unpredicted."""
+        """Lay trees out in order. Raises ValueError for an empty prefix, which leaves a first token unpredicted."""
         tokens: list[int] = []
         positions: list[int] = []
         spans: list[TreeSpan] = []

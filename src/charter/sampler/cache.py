@@ -40,7 +40,12 @@ class GroupCache:
         self.own_values: list[Tensor] = []
         self.last_hidden = self._prefill(policy, prompts)
         for prompt_keys in self.prompt_keys:
-            shape = (len(prompts) * completions, prompt_keys.shape[1], min(max_new_tokens, _FIRST_CAPACITY), prompt_keys.shape[3])
+            shape = (
+                len(prompts) * completions,
+                prompt_keys.shape[1],
+                min(max_new_tokens, _FIRST_CAPACITY),
+                prompt_keys.shape[3],
+            )
             self.own_keys.append(prompt_keys.new_zeros(shape))
             self.own_values.append(prompt_keys.new_zeros(shape))
 
@@ -144,7 +149,9 @@ class DecodeLayout:
         by_group = by_row.view(groups, cache.completions, kv_heads, share, size).transpose(1, 2).flatten(2, 3)
         with_prompt = by_group @ prompt_keys.transpose(-1, -2)
         with_prompt = with_prompt.view(groups, kv_heads, cache.completions, share, width).transpose(1, 2)
-        with_own = (by_row @ own_keys[:, :, :length].transpose(-1, -2)).view(groups, cache.completions, kv_heads, share, length)
+        with_own = (by_row @ own_keys[:, :, :length].transpose(-1, -2)).view(
+            groups, cache.completions, kv_heads, share, length
+        )
         scores = torch.cat([with_prompt, with_own], dim=-1)
         if spec.softcap is not None:
             scores = spec.softcap * torch.tanh(scores / spec.softcap)

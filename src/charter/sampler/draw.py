@@ -54,7 +54,7 @@ def uniforms(
     counter = np.zeros((count, 4), dtype=np.uint32)
     counter[:, 0] = np.arange(start, start + count)
     words = philox(counter, key).astype(np.uint64)
-    return ((words[:, 0] << np.uint64(32) | words[:, 1]) >> np.uint64(11)) * 2.0**-53
+    return ((words[:, 0] << np.uint64(32) | words[:, 1]) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def choose(

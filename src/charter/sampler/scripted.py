@@ -16,7 +16,7 @@ class ScriptedSampler:
     """Answers from a list or a function.
 
     With a `ChatFormat` the texts are tokenized (closed by an end id) and can be learned from; without one each
-    character stands for one token, which is enough to measure lengths. Log-probabilities are 0: what is scripted is certain.
+    character stands for one token, enough to measure lengths. Log-probabilities are 0: what is scripted is certain.
     """
 
     def __init__(self, script: Script, chat: ChatFormat | None = None) -> None:

@@ -100,9 +100,7 @@ async def grpo(
     as they are. Raises RewardError when more than config.max_error_rate of a step's rewards failed.
     """
     credit = Credit(config=config, max_new_tokens=sampling.max_new_tokens, part_weights=part_weights)
-    objective = GrpoObjective(
-        config=config, max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature
-    )
+    objective = GrpoObjective(config=config, max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature)
     for step, chosen in prompts.steps(config.prompts_per_step, start=start):
         clock = _Clock()
         scored = await _sample_and_score(chosen, sampler, reward, sampling, step, clock)

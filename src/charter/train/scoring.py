@@ -49,12 +49,13 @@ def refuse_failures(scored: Sequence[Scored], max_error_rate: float) -> None:
     if len(failed) <= max_error_rate * total:
         return
     examples = "\n".join(
-        f"  prompt {group.prompt.id}, completion {rollout.index} ({_short(rollout.text)}): {score.note or 'no cause given'}"
+        f"  prompt {group.prompt.id}, completion {rollout.index} ({_short(rollout.text)}): {score.note or 'no cause'}"
         for group, rollout, score in failed[:3]
     )
     raise RewardError(
         f"the reward failed for {len(failed)} of {total} completions of a step "
-        f"(allowed: grpo.max_error_rate = {max_error_rate:g}); a failed reward is never counted as 0. Examples:\n{examples}\n"
+        f"(allowed: grpo.max_error_rate = {max_error_rate:g}); a failed reward is never counted as 0. Examples:\n"
+        f"{examples}\n"
         "Repair the reward (charter reward test NAME --data F.jsonl runs it alone), then --resume"
     )
 

@@ -91,9 +91,7 @@ def imitation_batch(examples: Sequence[Example], encode: Encode, max_tokens: int
         if not any(written):
             raise DataError(f"example {example.id} has no assistant turn to imitate")
         first = max(written.index(True), 1)
-        trees.append(
-            Tree(prefix=tokens[:first], branches=(Branch(tokens=tokens[first:], mask=written[first:]),))
-        )
+        trees.append(Tree(prefix=tokens[:first], branches=(Branch(tokens=tokens[first:], mask=written[first:]),)))
     counts = [sum(tree.branches[0].mask) for tree in trees]
     return Batch(
         trees=tuple(trees),
