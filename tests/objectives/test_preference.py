@@ -70,6 +70,8 @@ class TestBradleyTerry:
     def test_labels_are_probabilities(self, p: float):
         with pytest.raises(ValueError, match="probability"):
             bradley_terry_loss(t(0), t(0), p)
+        with pytest.raises(ValueError, match="probability"):  # one good label excuses no other
+            bradley_terry_loss(torch.zeros(2), torch.zeros(2), torch.tensor([0.5, p]))
 
     def test_shapes(self):
         with pytest.raises(ValueError, match=r"score_a \[1\], score_b \[2\]"):
@@ -108,6 +110,14 @@ class TestDpo:
     def test_length_normalized(self):
         # 3/2 − (−2)/4 = 2, times β = 0.1
         assert dpo_loss(*PAIR, kind="length_normalized", **LENGTHS).item() == pytest.approx(nlog_sigmoid(0.2))
+
+    @pytest.mark.parametrize("dtype", [torch.int64, torch.float64])
+    def test_lengths_of_any_dtype_leave_the_answer_its_own(self, dtype: torch.dtype):
+        one = torch.ones(1, dtype=dtype)
+        pair = [x.float() for x in PAIR]
+        loss = dpo_loss(*pair, kind="length_normalized", length_a=one, length_b=one)
+        assert loss.dtype == torch.float32
+        assert loss.item() == pytest.approx(nlog_sigmoid(0.5), rel=1e-6)
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_only_the_policy_gets_a_gradient(self, kind: str):
@@ -166,6 +176,9 @@ class TestDpo:
             dpo_loss(*PAIR, kind="length_normalized", length_a=torch.ones(1))
         with pytest.raises(ValueError, match="length_a holds 0"):
             dpo_loss(*PAIR, kind="length_normalized", length_a=torch.zeros(1), length_b=torch.ones(1))
+        two = [x.repeat(2) for x in PAIR]
+        with pytest.raises(ValueError, match="length_b holds 0"):  # one good length excuses no other
+            dpo_loss(*two, kind="length_normalized", length_a=torch.ones(2), length_b=torch.tensor([3, 0]))
         with pytest.raises(ValueError, match=r"length_b \[2\]"):
             dpo_loss(*PAIR, kind="length_normalized", length_a=torch.ones(1), length_b=torch.ones(2))
         with pytest.raises(ValueError, match=r"ref_b \[2\]"):
@@ -181,6 +194,7 @@ class TestStatistics:
         assert found["accuracy"] == pytest.approx(2.5 / 4)
         # 1·2, −½·1, 1·0, 0·5, 0.8·3
         assert found["margin"] == pytest.approx(3.9 / 5)
+        assert {type(x) for x in found.values()} == {float}  # a tensor would not go into a line of JSON
 
     def test_margins_may_carry_a_gradient_and_be_short(self):
         margin = torch.tensor([0.7, -0.3]).bfloat16().requires_grad_()
