@@ -179,3 +179,22 @@ def test_lora_with_kl_runs_and_resumes(charter, grpo_recipe, tmp_path):
     assert done.returncode == 0, done.stderr
     assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
     assert rows(tmp_path / "cut")[-1]["kl"] > 0
+
+
+def test_bfloat16_arithmetic_over_float32_weights_trains(charter, grpo_recipe, tmp_path):
+    """What `dtype = "auto"` does on CUDA, through the same autocast on this processor."""
+    done = charter(
+        "train", grpo_recipe, "learner.dtype=bfloat16", "grpo.mismatch=truncate", "--run-dir", tmp_path / "r", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    stored = [row for row in rows(tmp_path / "r") if row["step"]]
+    assert all(row["sampling/logprob_diff_mean"] < 0.05 for row in stored if "loss" in row)
+    assert stored[-1]["version"] == 6
+
+
+def test_dry_run_checks_everything_and_trains_nothing(charter, grpo_recipe, tmp_path):
+    done = charter("train", grpo_recipe, "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "its packed forward agrees with its own" in done.stdout
+    assert "nothing was trained" in done.stdout
+    assert not (tmp_path / "runs").exists()

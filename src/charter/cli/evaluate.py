@@ -44,10 +44,9 @@ def command(
         for result in results[name] or ():
             low, high = result["interval"]
             passes = ", ".join(f"pass@{k} {value:.3f}" for k, value in result["pass_at_k"].items())
-            typer.echo(
-                f"{name:<7} {_how(result['temperature']):<14} "
-                f"accuracy {result['accuracy']:.3f} [{low:.3f}, {high:.3f}]  mean reward {result['reward']:.3f}  {passes}  n = {result['n']}"
-            )
+            accuracy = f"accuracy {result['accuracy']:.3f} [{low:.3f}, {high:.3f}]"
+            reward = f"mean reward {result['reward']:.3f}"
+            typer.echo(f"{name:<7} {_how(result['temperature']):<14} {accuracy}  {reward}  {passes}  n = {result['n']}")
     for difference in results["difference"] or ():
         low, high = difference["interval"]
         typer.echo(

@@ -261,7 +261,8 @@ def _sample_std(values: Sequence[float]) -> float:
     if all(value == values[0] for value in values):
         return 0.0
     mean = fmean(values)
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    scale = max(abs(value - mean) for value in values)  # so that the square of a huge reward does not overflow
+    return scale * math.sqrt(math.fsum(((value - mean) / scale) ** 2 for value in values) / (len(values) - 1))
 
 
 def describe_groups(scored: Sequence[Scored], advantages: Sequence[Sequence[float | None]]) -> dict[str, float]:

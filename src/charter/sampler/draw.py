@@ -63,7 +63,8 @@ def choose(
     """One token per row, and its log-probability under the distribution it was drawn from.
 
     logits: `[N, V]`. uniform: float64 `[N]` in [0, 1). temperature: τ; 0 takes the likeliest token and reports its
-    log-probability at τ = 1. Returns (tokens `[N]`, logprobs `[N]` float32 or wider).
+    log-probability at τ = 1. Returns (tokens `[N]`, logprobs `[N]` float32 or wider; not finite
+    where the logits are not).
     """
     if temperature == 0:
         tokens = logits.argmax(-1)
@@ -84,7 +85,7 @@ def choose(
     offset = torch.searchsorted(inside.cumsum(-1) + before, target, right=True)
     # rounding may leave the target at the block's very end: the last token of the block that has any mass
     last = (_BLOCK - 1) - (inside.flip(-1) > 0).to(torch.uint8).argmax(-1, keepdim=True)
-    tokens = (block * _BLOCK + torch.minimum(offset, last))[:, 0]
+    tokens = (block * _BLOCK + torch.minimum(offset, last))[:, 0].clamp_(max=vocabulary - 1)  # NaN mass has no place
     logprobs = scaled.gather(1, tokens[:, None]) - highest - total.log().to(scaled.dtype)
     return tokens, logprobs[:, 0]
 

@@ -8,6 +8,7 @@ rounding of matrix products whose shape depends on the batch.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from charter.errors import DataError
+from charter.errors import DataError, DivergedError
 from charter.model.load import Policy
 from charter.protocols import SamplingSettings, Weights
 from charter.sampler.cache import GroupCache
@@ -141,7 +142,13 @@ class LocalSampler:
             top_p=settings.top_p,
             top_k=settings.top_k,
         )
-        return tokens.tolist(), logprobs.tolist()
+        values: list[float] = logprobs.tolist()
+        if not all(map(math.isfinite, values)):
+            raise DivergedError(
+                f"the model's logits are not finite (version {self._version} of the weights), so nothing can be drawn "
+                "from it. Lower optimizer.learning_rate and --resume from the last checkpoint"
+            )
+        return tokens.tolist(), values
 
     def _encode(self, prompt: Prompt, max_new_tokens: int) -> tuple[int, ...]:
         tokens = self._policy.chat.encode_prompt(prompt.messages)
