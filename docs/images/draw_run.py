@@ -81,7 +81,8 @@ def completions(run: Path) -> list[Completion]:
 
 
 def short(words: str, limit: int) -> str:
-    one = " ".join(words.split()) or "(empty)"
+    """One line, at most `limit` characters; what a model may write and XML may not hold becomes a dot."""
+    one = "".join(c if c.isprintable() else "·" for c in " ".join(words.split())) or "(empty)"
     return one if len(one) <= limit else one[: limit - 1] + "…"
 
 
