@@ -197,7 +197,7 @@ class _Editor(ast.NodeTransformer):
             module = isinstance(function.value, ast.Name) and function.value.id == "torch"
             if self._chosen():
                 return self._edited(node, node.args[0] if module else function.value)
-        if name in DROPPED_CALLS and self._chosen():
+        if isinstance(function, ast.Name) and name in DROPPED_CALLS and self._chosen():
             return self._edited(node, node.args[0])
         if name in SWAPPED_NAMES and self._chosen():
             changed = copy.deepcopy(node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import pairwise
 from typing import Any
 
@@ -60,6 +61,8 @@ class TestByHand:
     def test_normalizers(self):
         assert normalizers(MASK, GROUPS) == Normalizers(tokens=6, sequences=3, completions=4, prompts=2)
         assert normalizers(MASK) == Normalizers(tokens=6, sequences=3, completions=4, prompts=0)
+        # plain numbers: they are added over ranks and compared with the batch's own
+        assert {type(n) for n in dataclasses.astuple(normalizers(MASK, GROUPS))} == {int}
         empty_second_group = MASK * torch.tensor([[1], [1], [0], [0]])
         assert normalizers(empty_second_group, GROUPS).prompts == 1
 

@@ -109,7 +109,7 @@ def token_weights(
     Source: `token` DAPO arXiv 2503.14476; `sequence` GRPO arXiv 2402.03300; `constant` Dr. GRPO arXiv 2503.20783.
     """
     require_choice("aggregation", how, AGGREGATIONS)
-    if normalizer is not None and not float(normalizer) > 0:
+    if normalizer is not None and not normalizer > 0:
         raise ValueError(f"the normalizer of a step is {float(normalizer):g}; expected a count above 0")
     keep = as_bool(mask)
     row_tokens = keep.sum(-1)
