@@ -143,12 +143,13 @@ def killed_and_resumed(recipe: Path, run: Path, timing: Timing, rng: random.Rand
         time.sleep(after)
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
-            process.communicate()
-            if process.returncode == -signal.SIGKILL:
-                left = _left_behind(chosen)
-                finish(start(recipe, chosen))
-                return {"run": str(chosen), "killed_after_s": round(after, 3), **left}
-        process.communicate()
+        _, errors = process.communicate()
+        if process.returncode == -signal.SIGKILL:
+            left = _left_behind(chosen)
+            finish(start(recipe, chosen))
+            return {"run": str(chosen), "killed_after_s": round(after, 3), **left}
+        if process.returncode:
+            raise SystemExit(f"charter train ended by itself with {process.returncode}:\n{errors[-2000:]}")
     raise SystemExit(f"{run} ended before its kill eight times; the run is too short to be killed: raise --steps")
 
 

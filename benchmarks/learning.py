@@ -84,14 +84,15 @@ def report(data: dict[str, Any]) -> str:
             )
     head = ("seed", "T", "before", "after", "n", "train s", "wall s", "quiet machine")
     middle = data["median"]
-    return "\n".join(
-        [
-            table(rows, head),
-            f"median {middle['before']:.3f} → {middle['after']:.3f} in {middle['train_seconds']:.0f} s of training; "
-            f"least after {data['least_after']:.3f}",
-            *(f"seed {run['seed']} was disturbed: {'; '.join(run['disturbed_by'])}" for run in data["runs"] if not run["valid"]),
-        ]
-    )  # fmt: skip
+    lines = [
+        table(rows, head),
+        f"median {middle['before']:.3f} → {middle['after']:.3f} in {middle['train_seconds']:.0f} s of training; "
+        f"least after {data['least_after']:.3f}",
+    ]
+    for run in data["runs"]:
+        if not run["valid"]:
+            lines.append(f"seed {run['seed']} was disturbed: {'; '.join(run['disturbed_by'])}")
+    return "\n".join(lines)
 
 
 def _with_interval(value: float, interval: Sequence[float]) -> str:
