@@ -13,6 +13,7 @@ import re
 import runpy
 import shlex
 import shutil
+import subprocess
 import sys
 import tomllib
 import xml.etree.ElementTree as ElementTree
@@ -250,10 +251,19 @@ def test_every_finding_is_documented():
     assert table == list(CHECKS)
 
 
-def test_generated_pages_are_current():
-    from charter.recipe import recipe_reference
+def test_generated_pages_are_current_and_their_commands_print_them():
+    for module, page in (("charter.recipe", "recipe.md"), ("charter.run.metrics", "metrics.md")):
+        done = subprocess.run([sys.executable, "-m", module], capture_output=True, encoding="utf-8", check=True)
+        assert done.stdout == (ROOT / "docs" / page).read_text("utf-8"), "make docs"
+        assert f"-m {module}" in (ROOT / "Makefile").read_text()
 
-    assert (ROOT / "docs/recipe.md").read_text("utf-8") == recipe_reference()
+
+def test_every_number_that_a_run_writes_is_documented(base: tuple[Path, Callable[[str], str]]):
+    from charter.run.metrics import unknown_metrics
+
+    rows = charter.open_run(base[0] / "runs" / "quickstart").metrics
+    assert "eval/accuracy@1" in rows[0]
+    assert unknown_metrics({key for row in rows for key in row}) == []
 
 
 def test_the_reward_scores_that_the_page_states(workplace: Callable[[Path], Path]):

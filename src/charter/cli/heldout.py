@@ -120,6 +120,7 @@ def _metrics(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         suffix = "" if i == 0 else f"@{result['temperature']:g}"
         metrics[f"eval/accuracy{suffix}"] = result["accuracy"]
         metrics[f"eval/accuracy_low{suffix}"], metrics[f"eval/accuracy_high{suffix}"] = result["interval"]
+        metrics[f"eval/reward{suffix}"] = result["reward"]
     return metrics
 
 

@@ -225,12 +225,15 @@ METRICS: dict[str, Metric] = dict(
         _metric("eval/accuracy_high", "upper end of its 95 % interval", "share", "How sure: from above.", (0.0, 1.0)),
         _metric("eval/reward", "mean reward of the held-out completions", "reward", "The same without a threshold."),
         _metric(
-            "accuracy/<name>",
-            "eval/accuracy under the named way of sampling (greedy: temperature 0)",
+            "eval/accuracy@<name>",
+            "eval/accuracy at the temperature after the @, where a recipe evaluates at several",
             "share",
-            "Held-out accuracy, one sampling against another.",
+            "Held-out accuracy under another way of sampling.",
             (0.0, 1.0),
         ),
+        _metric("eval/accuracy_low@<name>", "lower end of its 95 % interval", "share", "As above.", (0.0, 1.0)),
+        _metric("eval/accuracy_high@<name>", "upper end of its 95 % interval", "share", "As above.", (0.0, 1.0)),
+        _metric("eval/reward@<name>", "eval/reward at that temperature", "reward", "The same without a threshold."),
     ]
 )
 
@@ -356,3 +359,7 @@ def metrics_glossary() -> str:
             "",
         ]
     )
+
+
+if __name__ == "__main__":  # `python -m charter.run.metrics` prints docs/metrics.md
+    print(metrics_glossary(), end="")
