@@ -249,7 +249,22 @@ def check_model(name: str = "smollm2-135m") -> list[Line]:
     ]
 
 
-checks: list[Check] = [check_python, check_packages, check_machine, check_threads, check_cache, check_model]
+def check_exactness() -> Iterable[Line]:
+    """The embedded model, loaded (a few seconds), if it is there."""
+    from charter.cli.selfcheck import model_lines
+
+    return model_lines()
+
+
+checks: list[Check] = [
+    check_python,
+    check_packages,
+    check_machine,
+    check_threads,
+    check_cache,
+    check_model,
+    check_exactness,
+]
 """What `charter doctor` runs, in order; append to it."""
 
 

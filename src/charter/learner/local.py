@@ -245,7 +245,9 @@ class LocalLearner:
                 raise ValueError(f"the saved optimizer state has no moments for {name}")
             if self._version:
                 self._optimizer.state[parameter] = {
-                    key: value.clone().to("cpu" if key == "step" and parameter.device.type == "cpu" else parameter.device)
+                    key: value.clone().to(
+                        "cpu" if key == "step" and parameter.device.type == "cpu" else parameter.device
+                    )
                     for key, value in saved.items()
                     if value is not None
                 }

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import torch
 
 from charter.model.load import Policy
@@ -70,16 +69,8 @@ def activation_bytes_per_token(config: Any, *, checkpointing: bool = False, elem
 
 
 def token_budget(policy: Policy, *, checkpointing: bool = False) -> int:
-    """Forwarded tokens of one micro-batch, derived from the machine's *total* memory.
-
-    Free memory would do as well until a run is resumed beside another program: then the cut, and with it the
-    rounding of sums, would differ from the run that was interrupted.
-    """
-    if policy.device.type == "cuda":
-        total = torch.cuda.get_device_properties(policy.device).total_memory
-    else:
-        total = psutil.virtual_memory().total
+    """Forwarded tokens of one micro-batch, derived from the memory of the policy's device."""
     width = 2 if policy.compute == torch.bfloat16 else 4
     cost = activation_bytes_per_token(policy.config, checkpointing=checkpointing, element_bytes=width)
-    budget = max(256, int(_MEMORY_SHARE * total / cost))
+    budget = max(256, int(_MEMORY_SHARE * policy.memory_bytes / cost))
     return min(_MOST_TOKENS, 1 << (budget.bit_length() - 1))

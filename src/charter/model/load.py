@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -50,6 +51,14 @@ class Policy:
     @property
     def device(self) -> torch.device:
         return self.module.device
+
+    @property
+    def memory_bytes(self) -> int:
+        """All memory of the policy's device. Sizes are derived from it rather than from what happens to be free, so
+        that a run that is resumed beside another program is cut like the run that was interrupted."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_properties(self.device).total_memory
+        return psutil.virtual_memory().total
 
     @property
     def max_positions(self) -> int | None:

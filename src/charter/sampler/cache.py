@@ -16,8 +16,19 @@ from charter.model.load import Policy
 from charter.model.prefix import TreeLayout, TreeSpan
 
 _FIRST_CAPACITY = 64
+_MEMORY_SHARE = 0.25
 PREFILL_TOKENS = 4096
 """Most prompt tokens in one prefill forward (a single longer prompt still goes through whole)."""
+
+
+def rows_that_fit(policy: Policy, prompt_tokens: int, completions: int, max_new_tokens: int) -> int:
+    """Completions whose keys and values together take at most a quarter of the device's memory.
+
+    prompt_tokens: of the longest prompt, shared by its completions.
+    """
+    width = 2 if policy.compute == torch.bfloat16 else 4
+    per_token = 2 * policy.config.num_hidden_layers * policy.kv_heads * policy.head_dim * width
+    return int(policy.memory_bytes * _MEMORY_SHARE / (per_token * (max_new_tokens + prompt_tokens / completions)))
 
 
 class GroupCache:

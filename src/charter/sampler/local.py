@@ -20,12 +20,12 @@ from torch import Tensor
 from charter.errors import DataError, DivergedError
 from charter.model.load import Policy
 from charter.protocols import SamplingSettings, Weights
-from charter.sampler.cache import GroupCache
+from charter.sampler.cache import GroupCache, rows_that_fit
 from charter.sampler.draw import choose, uniforms
 from charter.types import Group, Prompt, Rollout, StopReason
 
 MAX_ROWS = 512
-"""Most completions decoded at once; more are taken in turns."""
+"""Most completions decoded at once; more, or more than fit in memory, are taken in turns."""
 
 
 @dataclass(slots=True)
@@ -66,9 +66,13 @@ class LocalSampler:
         Raises DataError for a prompt that leaves no room for max_new_tokens in the model's positions.
         """
         loop = asyncio.get_running_loop()
-        per_turn = max(1, self._max_rows // settings.group_size)
+        encoded = [self._encode(prompt, settings.max_new_tokens) for prompt in prompts]
+        longest = max(map(len, encoded), default=0)
+        room = rows_that_fit(self._policy, longest, settings.group_size, settings.max_new_tokens)
+        per_turn = max(1, min(room, self._max_rows) // settings.group_size)
         for at in range(0, len(prompts), per_turn):
-            decoding = self._decode(prompts[at : at + per_turn], settings, step, stream)
+            turn = slice(at, at + per_turn)
+            decoding = self._decode(prompts[turn], encoded[turn], settings, step, stream)
             while True:
                 finished = await loop.run_in_executor(self._thread, next, decoding, None)
                 if finished is None:
@@ -77,10 +81,14 @@ class LocalSampler:
                     yield group
 
     def _decode(
-        self, prompts: Sequence[Prompt], settings: SamplingSettings, step: int, stream: str
+        self,
+        prompts: Sequence[Prompt],
+        encoded: Sequence[tuple[int, ...]],
+        settings: SamplingSettings,
+        step: int,
+        stream: str,
     ) -> Iterator[list[Group]]:
         """One token for every live row per turn; yields the groups that finished in that turn (often none)."""
-        encoded = [self._encode(prompt, settings.max_new_tokens) for prompt in prompts]
         rows = [
             _Row(
                 group=g,
@@ -124,8 +132,8 @@ class LocalSampler:
                     continue
                 waiting[row.group] -= 1
                 if not waiting[row.group]:
-                    mine = [row for row in rows if row.group == rows[r].group]
-                    done.append(self._group(prompts[row.group], encoded[row.group], mine))
+                    own = [other for other in rows if other.group == row.group]
+                    done.append(self._group(prompts[row.group], encoded[row.group], own))
             live, slots = [live[i] for i in still], [slots[i] for i in still]
             yield done
             if not live:
