@@ -233,6 +233,11 @@ def test_the_readme_begins_with_the_two_commands():
     assert commands(first.text) == [["make", "quickstart"], ["make", "test"]]
 
 
+def test_the_readme_names_every_recipe():
+    named = set(re.findall(r"\]\(recipes/(\w+\.toml)\)", (ROOT / "README.md").read_text()))
+    assert named == {recipe.name for recipe in (ROOT / "recipes").glob("*.toml")}
+
+
 def test_every_built_in_reward_and_option_is_documented():
     from charter.reward import options_model, reward_names
 
