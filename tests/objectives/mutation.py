@@ -1,7 +1,7 @@
 """Break the objectives, one small edit at a time, and see whether their tests notice.
 
 Run as a program: `python tests/objectives/mutation.py [--module policy] [--jobs 2]` prints one JSON object with the
-number of mutants and the names of those that survived, each of which is also told at once on standard error. Each
+number of mutants of each module and the names of those that survived, told at once on standard error too. Each
 mutant is tested in a forked process that finds torch and pytest already loaded, and that imports the one mutated
 module from memory: no file is ever changed.
 """
@@ -20,6 +20,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -181,13 +182,10 @@ class _Editor(ast.NodeTransformer):
     def visit_If(self, node: ast.If) -> ast.AST:
         if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             return node
-        # a comparison is negated by swapping its own operator
-        if not isinstance(node.test, ast.Compare) and self._chosen():
-            negated = ast.UnaryOp(ast.Not(), node.test)
-            self._edited(node.test, negated)
-            node.test = negated
-            return node
-        return self.generic_visit(node)
+        return self._with_negated_test(node)
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        return self._with_negated_test(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         function = node.func
@@ -206,6 +204,21 @@ class _Editor(ast.NodeTransformer):
             elif isinstance(changed.func, ast.Name):
                 changed.func.id = SWAPPED_NAMES[name]
             return self._edited(node, changed)
+        for i, keyword in enumerate(node.keywords):
+            # a flag is turned instead, and one machine has one device
+            if not isinstance(keyword.value, ast.Constant) and keyword.arg not in {None, "device"} and self._chosen():
+                changed = copy.deepcopy(node)
+                del changed.keywords[i]
+                return self._edited(node, changed)
+        return self.generic_visit(node)
+
+    def _with_negated_test(self, node: ast.If | ast.IfExp) -> ast.AST:
+        # a comparison is negated by swapping its own operator, a negation by leaving it out
+        if not isinstance(node.test, ast.Compare | ast.UnaryOp) and self._chosen():
+            negated = ast.UnaryOp(ast.Not(), node.test)
+            self._edited(node.test, negated)
+            node.test = negated
+            return node
         return self.generic_visit(node)
 
     def _with_operator(self, node: ast.BinOp | ast.BoolOp, field: str) -> ast.AST:
@@ -337,7 +350,8 @@ def main() -> None:
     with ThreadPoolExecutor(chosen.jobs) as pool:
         alive = list(pool.map(survives, every))
     survivors = [mutant.name for mutant, lives in zip(every, alive, strict=True) if lives]
-    print(json.dumps({"mutants": len(every), "survivors": survivors, "seconds": round(time.monotonic() - started)}))
+    counts = Counter(mutant.module for mutant in every)
+    print(json.dumps({"mutants": counts, "survivors": survivors, "seconds": round(time.monotonic() - started)}))
 
 
 if __name__ == "__main__":

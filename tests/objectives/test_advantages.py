@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 
 import pytest
@@ -247,6 +248,18 @@ class TestSeveralRewards:
         found = advantages_per_reward(self.parts, [2, 0.5])
         assert_close(found, f64([by, -by], [0, 0]), rtol=1e-7, atol=0)
         assert found[1].tolist() == [0.0, 0.0]
+
+    def test_eps_is_added_to_every_spread(self):
+        # [1, 0] deviates by ±½ with std √½; then S = ±v has std v√2
+        value = 0.5 / (math.sqrt(0.5) + 0.5)
+        by = value / (value * math.sqrt(2) + 0.5)
+        rewards = f64([1, 0])[None]
+        assert_close(combine_rewards(rewards, [1], "per_reward", eps=0.5), f64([value, -value]))
+        assert_close(advantages_per_reward(rewards, [1], eps=0.5), f64([by, -by]))
+
+    def test_weights_keep_their_digits(self):
+        # 0.1 in float32 is 0.100000001
+        assert combine_rewards(f64([1, 0])[None], [0.1]).tolist() == [[0.1, 0.0]]
 
     def test_no_reward_drowns_another(self):
         # the same parts with the second a thousand times larger: 1e-4 aside, the same advantages

@@ -106,5 +106,10 @@ class TestStatistics:
             assert [v.item() for v in mismatch_statistics(x, x, x).values()] == [0, 0, 0]
 
     def test_shapes(self):
+        ones = torch.ones(1, 5)
         with pytest.raises(ValueError, match=r"mask \[1, 2\]"):
-            mismatch_statistics(OLD, SAMPLER, torch.ones(1, 2))
+            mismatch_statistics(OLD, SAMPLER, ones[:, :2])
+        with pytest.raises(ValueError, match=r"old_logprobs \[1, 2\]"):
+            mismatch_statistics(OLD[:, :2], SAMPLER, ones)
+        with pytest.raises(ValueError, match=r"sampler_logprobs \[1, 2\]"):
+            mismatch_statistics(OLD, SAMPLER[:, :2], ones)

@@ -285,6 +285,7 @@ class TestLaws:
         x = torch.zeros(1, 1, dtype=dtype)
         assert policy_loss(x, x, torch.ones(1), torch.ones(1, 1)).dtype == torch.float32
         assert policy_loss(x.double(), x, torch.ones(1), torch.ones(1, 1)).dtype == torch.float64
+        assert policy_loss(x, x, torch.ones(1).double(), torch.ones(1, 1)).dtype == torch.float32
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_half_precision_is_widened_before_anything_else(self, kind: str):

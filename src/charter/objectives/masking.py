@@ -21,7 +21,7 @@ def zero_outside(x: Float[Tensor, "*shape"], keep: Bool[Tensor, "*shape"]) -> Fl
 
     A selection, not a product: 0 · NaN and 0 · inf are NaN, in the value and in the gradient.
     """
-    return torch.where(keep, x, torch.zeros((), dtype=x.dtype, device=x.device))
+    return torch.where(keep, x, 0)
 
 
 def at_least_single(x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

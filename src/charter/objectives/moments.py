@@ -40,9 +40,8 @@ def all_equal(
 
     By equality, not by a tolerance on the spread: rewards that differ by 1e-5 do teach something.
     """
-    infinity = torch.full((), torch.inf, dtype=x.dtype, device=x.device)
-    largest = torch.where(keep, x, -infinity).amax(dim, keepdim=True)
-    smallest = torch.where(keep, x, infinity).amin(dim, keepdim=True)
+    largest = torch.where(keep, x, -torch.inf).amax(dim, keepdim=True)
+    smallest = torch.where(keep, x, torch.inf).amin(dim, keepdim=True)
     return largest <= smallest
 
 
