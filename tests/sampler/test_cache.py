@@ -32,7 +32,7 @@ def test_packing_drops_finished_groups_and_keeps_each_rows_keys(cache):
     for layer in range(2):
         cache.own_keys[layer][:] = torch.arange(12)[:, None, None, None].float()
     prompts = cache.prompt_keys[0].clone()
-    assert cache.pack([6, 4, 11]) == [1, 0, 2]  # slots of groups 1 and 2, in the caller's order
+    assert cache.pack([6, 4, 11]) == [0, 1, 2]  # slots of groups 1 and 2, in the caller's order
     assert (cache.groups, cache.completions, cache.lengths.tolist()) == (2, 2, [2, 1])
-    assert cache.own_keys[0][:, 0, 0, 0].tolist() == [4, 6, 11, 11]
+    assert cache.own_keys[0][:, 0, 0, 0].tolist() == [6, 4, 11, 11]
     assert torch.equal(cache.prompt_keys[0], prompts[1:])
