@@ -39,8 +39,8 @@ lint: $(READY)
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 
 docs: $(READY)
-	@$(BIN)/python -m charter.recipe reference > docs/recipe.md
-	@$(BIN)/python -m charter.run.metrics > docs/metrics.md
+	@$(BIN)/python -m charter.recipe > docs/recipe.md
+	@$(BIN)/python -c "from charter.run.metrics import metrics_glossary; print(metrics_glossary(), end='')" > docs/metrics.md
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/step_parts.py

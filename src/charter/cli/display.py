@@ -169,7 +169,6 @@ def line(course: Course) -> str:
     else:
         cells += [
             f"loss {_number(m, 'loss', '.4f'):>8}",
-            f"right {_number(m, 'token_accuracy', '.1%'):>6}",
             f"tok/s {_number(m, 'tokens_per_s/learn', '.0f'):>6}",
         ]
     cells += [f"{duration(course.step_s):>6}/step", f"left {duration(course.eta_s)}"]
@@ -303,7 +302,6 @@ class LiveDisplay:
                 "loss",
                 Text.assemble(_number(m, "loss", ".4f"), "  ", (sparkline(course.rewards, 40), "green")),
             )
-            table.add_row("tokens right", Text(_number(m, "token_accuracy", ".1%")))
         if course.held_out:
             recent = ", ".join(f"{accuracy:.1%} (step {step})" for step, accuracy in course.held_out[-3:])
             table.add_row("held-out accuracy", Text(recent))

@@ -206,13 +206,6 @@ METRICS: dict[str, Metric] = dict(
             "Updates that did not happen.",
             (0.0, 0.0),
         ),
-        _metric(
-            "token_accuracy",
-            "loss tokens whose likeliest prediction is the token / loss tokens",
-            "share",
-            "Imitation: how often the model would have written the same.",
-            (0.0, 1.0),
-        ),
         _metric("examples", "conversations in the step", "examples", "Imitation: size of the step.", (1.0, INF)),
         _metric(
             "eval/accuracy",
