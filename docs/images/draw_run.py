@@ -108,7 +108,7 @@ def draw(run: Path) -> str:
     y += 0.6 * LINE
     for question, before, was, after, now in completions(run):
         body.append(text(MARGIN, y, short(question, 48), BLUE))
-        body.append(text(MARGIN + 400, y, f"before {short(before, 20)}", GREEN if was >= 1 else RED))
+        body.append(text(MARGIN + 400, y, f"before {short(before, 18)}", GREEN if was >= 1 else RED))
         body.append(text(MARGIN + 620, y, f"after {short(after, 18)}", GREEN if now >= 1 else RED))
         y += LINE
     height = y + 4
