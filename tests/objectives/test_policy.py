@@ -420,3 +420,11 @@ class TestStatistics:
     def test_no_loss_token(self):
         found = ratio_statistics(self.lp, self.old, self.a, torch.zeros(1, 5))
         assert [v.item() for v in found.values()] == [0, 0, 0]
+
+    @pytest.mark.parametrize("wrong", [0, 1, 2])
+    def test_shapes(self, wrong: int):
+        tensors = [torch.zeros(1, 3 if i == wrong else 2) for i in range(3)]
+        name = ("logprobs", "old_logprobs", "mask")[wrong]
+        for call in (importance_ratio, lambda lp, old, mask: policy_loss(lp, old, torch.ones(1), mask)):
+            with pytest.raises(ValueError, match=rf"\b{name} \[1, 3\]"):
+                call(*tensors)

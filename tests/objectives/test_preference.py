@@ -181,8 +181,13 @@ class TestDpo:
             dpo_loss(*two, kind="length_normalized", length_a=torch.ones(2), length_b=torch.tensor([3, 0]))
         with pytest.raises(ValueError, match=r"length_b \[2\]"):
             dpo_loss(*PAIR, kind="length_normalized", length_a=torch.ones(1), length_b=torch.ones(2))
-        with pytest.raises(ValueError, match=r"ref_b \[2\]"):
-            dpo_loss(*PAIR[:3], torch.zeros(2))
+
+    @pytest.mark.parametrize("wrong", [0, 1, 2, 3])
+    def test_shapes(self, wrong: int):
+        numbers = [torch.zeros(2) if i == wrong else x for i, x in enumerate(PAIR)]
+        name = ("policy_a", "policy_b", "ref_a", "ref_b")[wrong]
+        with pytest.raises(ValueError, match=rf"{name} \[2\]"):
+            dpo_loss(*numbers)
 
 
 class TestStatistics:
