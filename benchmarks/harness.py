@@ -35,7 +35,7 @@ CORE_SHARE_LIMIT = 0.10
 """CPU seconds per second that another process may take before a measurement counts as disturbed."""
 STEAL_LIMIT = 0.03
 """Share of the machine's time that the hypervisor may withhold."""
-POLL_S = 0.5
+POLL_S = 1.0
 
 
 @dataclass(slots=True)

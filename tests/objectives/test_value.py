@@ -76,9 +76,11 @@ class TestGae:
         with pytest.raises(ValueError, match=name):
             gae(f64([1]), f64([1]), torch.ones(1, 1), **{name: value})
 
-    def test_shapes(self):
-        with pytest.raises(ValueError, match=r"values \[1, 2\]"):
-            gae(f64([1]), f64([1, 2]), torch.ones(1, 1))
+    @pytest.mark.parametrize("wrong", ["rewards", "values", "mask"])
+    def test_shapes(self, wrong: str):
+        tensors = {name: torch.ones(1, 2 if name == wrong else 1) for name in ("rewards", "values", "mask")}
+        with pytest.raises(ValueError, match=rf"{wrong} \[1, 2\]"):
+            gae(**tensors)
 
 
 class TestValueLoss:
@@ -134,8 +136,13 @@ class TestValueLoss:
         for clip in (0.0, -1.0, float("nan")):
             with pytest.raises(ValueError, match="clip"):
                 value_loss(one, one, one, one, clip=clip)
-        with pytest.raises(ValueError, match=r"returns \[1, 2\]"):
-            value_loss(one, one, torch.ones(1, 2), one)
+
+    @pytest.mark.parametrize("wrong", ["values", "old_values", "returns", "mask"])
+    def test_shapes(self, wrong: str):
+        names = ("values", "old_values", "returns", "mask")
+        tensors = {name: torch.ones(1, 2 if name == wrong else 1) for name in names}
+        with pytest.raises(ValueError, match=rf"\b{wrong} \[1, 2\]"):
+            value_loss(**tensors)
 
 
 class TestMoments:

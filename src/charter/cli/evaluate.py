@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +23,8 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print data instead of text.")] = False,
 ) -> None:
     """Accuracy, pass@k and their intervals on the recipe's held-out prompts, before and after training."""
+    import asyncio
+
     from charter.cli.compose import read_inputs
     from charter.errors import UsageError
     from charter.recipe import load_recipe

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import sys
 from collections.abc import Iterator
@@ -56,6 +55,8 @@ def command(
 
 def run_recipe(recipe: Recipe, folder: Path, *, resume: bool = False, plain: bool = False) -> Outcome:
     """Train; the first Ctrl-C (or SIGTERM) asks the run to stop after its step, the second raises KeyboardInterrupt."""
+    import asyncio
+
     from charter.cli.compose import read_inputs
     from charter.cli.display import choose_display
     from charter.cli.session import StopRequest, train
@@ -121,6 +122,8 @@ def _move_aside(folder: Path) -> None:
 
 def _rehearse(recipe: Recipe) -> str:
     """Everything a run does before its first step."""
+    import asyncio
+
     from charter.cli.compose import load_model, make_learner, read_inputs
     from charter.errors import RewardError
     from charter.reward import probe
