@@ -116,6 +116,13 @@ class TestByHand:
     def test_half_precision_rewards_keep_their_dtype(self):
         assert group_advantages(torch.tensor([[1, 0]], dtype=torch.bfloat16)).dtype == torch.bfloat16
 
+    @pytest.mark.parametrize("estimator", ESTIMATORS[:4])
+    def test_single_precision_is_rounded_once(self, estimator: str):
+        # near 1000 float32 has steps of 6e-5: sums taken in it would show
+        rewards = 1000 + torch.randn(8, 6, generator=torch.Generator().manual_seed(0))
+        found = group_advantages(rewards, estimator)
+        assert found.equal(group_advantages(rewards.double(), estimator).float())
+
     def test_no_groups(self):
         assert group_advantages(torch.zeros(0, 4)).shape == (0, 4)
 
@@ -142,6 +149,7 @@ class TestAgainstPlainPython:
 
     def test_signal_without_a_mask(self):
         assert has_signal(torch.tensor([[1, 0], [1, 1]])).tolist() == [True, False]
+        assert has_signal(torch.tensor([[2**24, 2**24 + 1]])).item()  # one and the same number in float32
 
 
 class TestLaws:
