@@ -337,7 +337,7 @@ def _load_everything_else() -> None:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--module", action="append", choices=sorted(OWN_TESTS), help="only these modules")
-    arguments.add_argument("--jobs", type=int, default=2, help="mutants at a time")
+    arguments.add_argument("--jobs", type=int, default=min(os.cpu_count() or 2, 8), help="mutants at a time")
     chosen = arguments.parse_args()
 
     _load_everything_else()

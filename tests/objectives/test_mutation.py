@@ -49,4 +49,4 @@ def test_every_mutant_dies():
     found = json.loads(run.stdout)
     assert sum(found["mutants"].values()) > 600
     assert min(found["mutants"].values()) > 0
-    assert set(found["survivors"]) == set(EQUIVALENT)
+    assert sorted(found["survivors"]) == sorted(EQUIVALENT)  # lists: two edits of one line may share a name
