@@ -3,8 +3,8 @@
     python benchmarks/kill_resume.py [--json] [--store] [--kills 5] [--methods grpo,sft] [--seed 0]
                                      [--model smollm2-135m] [--steps 6]
 
-For each method one uninterrupted run, then --kills runs, each killed with SIGKILL at a moment drawn uniformly between
-the birth of its folder and the uninterrupted run's end, and resumed until it is finished. Compared by SHA-256: the
+For each method one uninterrupted run, then --kills runs, each killed with SIGKILL at a random moment (a step drawn
+uniformly, the first evaluation among them, and a time within it) and resumed until it is finished. Compared by SHA-256: the
 weights, the optimizer state and every stored rollout; and metrics.jsonl without its timings. Exit code 1 on any
 difference. Without --model the policy is a tiny random one that is made on the fly.
 """
@@ -132,32 +132,45 @@ def uninterrupted(recipe: Path, run: Path) -> Timing:
     return Timing(at, time.monotonic() - began)
 
 
-def killed_and_resumed(recipe: Path, run: Path, timing: Timing, rng: random.Random) -> dict[str, Any]:
-    """One run with a SIGKILL in it. A run that ends before its kill is drawn again, with an earlier one."""
-    span = timing.ended_s - timing.born_s
+def killed_and_resumed(recipe: Path, run: Path, steps: int, step_s: float, rng: random.Random) -> dict[str, Any]:
+    """One run with a SIGKILL in it, `after` seconds into a random step; steps, because a machine's speed varies.
+
+    A run that ends before its kill is drawn again, with a shorter wait.
+    """
     for attempt in range(8):
         chosen = run.with_name(f"{run.name}-{attempt}") if attempt else run
         process = start(recipe, chosen)
+        began = time.monotonic()
         born(chosen, process)
-        after = rng.uniform(0, span * 0.9**attempt)
-        time.sleep(after)
+        target = rng.randrange(steps)
+        while recorded(chosen) < target and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, step_s * 0.5**attempt))
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
+        after = time.monotonic() - began
         _, errors = process.communicate()
         if process.returncode == -signal.SIGKILL:
             left = _left_behind(chosen)
             finish(start(recipe, chosen))
-            return {"run": str(chosen), "killed_after_s": round(after, 3), **left}
+            return {"run": str(chosen), "killed_after_s": round(after, 2), **left}
         if process.returncode:
             raise SystemExit(f"charter train ended by itself with {process.returncode}:\n{errors[-2000:]}")
     raise SystemExit(f"{run} ended before its kill eight times; the run is too short to be killed: raise --steps")
 
 
+def recorded(run: Path) -> int:
+    """Rows of metrics.jsonl that are whole."""
+    try:
+        return (run / "metrics.jsonl").read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return 0
+
+
 def _left_behind(run: Path) -> dict[str, Any]:
     """Where the kill hit: rows and checkpoints that were there, and whether a file was half-written."""
-    metrics = run / "metrics.jsonl"
     return {
-        "steps_recorded": metrics.read_bytes().count(b"\n") if metrics.is_file() else 0,
+        "rows_recorded": recorded(run),
         "checkpoints": len(list(run.glob("checkpoints/step-*"))),
         "half_written": len(list(run.rglob(".tmp-*"))),
     }
@@ -198,7 +211,8 @@ def measure(methods: Sequence[str], model: str | None, steps: int, kills: int, s
             whole = digests(folder / f"{method}-whole")
             for number in range(kills):
                 print(f"{method}: kill {number + 1} of {kills} …", file=sys.stderr, flush=True)
-                row = killed_and_resumed(recipe, folder / f"{method}-{number}", timing, rng)
+                step_s = (timing.ended_s - timing.born_s) / (steps + 1)
+                row = killed_and_resumed(recipe, folder / f"{method}-{number}", steps, step_s, rng)
                 cut = digests(Path(row.pop("run")))
                 different = sorted(key for key in whole.keys() | cut.keys() if whole.get(key) != cut.get(key))
                 rows.append(
@@ -238,7 +252,7 @@ def main() -> None:
         print(as_json(data))
     else:
         head = ("method", "kill", "killed after s", "rows", "checkpoints", "half-written", "files", "identical")
-        keys = ("method", "kill", "killed_after_s", "steps_recorded", "checkpoints", "half_written", "files_compared")
+        keys = ("method", "kill", "killed_after_s", "rows_recorded", "checkpoints", "half_written", "files_compared")
         print(table([[*(row[k] for k in keys), "yes" if row["identical"] else "NO"] for row in rows], head))
         print(f"{data['identical']} of {data['runs']} killed runs ended in the uninterrupted run's bytes")
         for row in rows:
