@@ -4,8 +4,8 @@
                                      [--model smollm2-135m] [--steps 6]
 
 For each method one uninterrupted run, then --kills runs, each killed with SIGKILL at a random moment (a step drawn
-uniformly, the first evaluation among them, and a time within it) and resumed until it is finished. Compared by SHA-256: the
-weights, the optimizer state and every stored rollout; and metrics.jsonl without its timings. Exit code 1 on any
+uniformly, the first evaluation among them, and a time within it) and resumed until it is finished. Compared by SHA-256:
+the weights, the optimizer state and every stored rollout; and metrics.jsonl without its timings. Exit code 1 on any
 difference. Without --model the policy is a tiny random one that is made on the fly.
 """
 
