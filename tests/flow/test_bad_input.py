@@ -78,7 +78,9 @@ def test_groups_of_one_name_the_estimator(charter, grpo_recipe, tmp_path):
 
 
 def test_a_reward_that_raises_stops_the_step_with_its_cause(charter, grpo_recipe, tmp_path):
-    (tmp_path / "rewards.py").write_text("def early(completions, **columns):\n    return [1 / 0 for _ in completions]\n")
+    (tmp_path / "rewards.py").write_text(
+        "def early(completions, **columns):\n    return [1 / 0 for _ in completions]\n"
+    )
     message = refused(charter, grpo_recipe, cwd=tmp_path, code=1)
     assert "ZeroDivisionError: division by zero (rewards.py, line 2)" in message
     later = refused(charter, grpo_recipe, "data.held_out=0", "--replace", cwd=tmp_path, code=1)

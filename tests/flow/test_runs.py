@@ -184,7 +184,13 @@ def test_lora_with_kl_runs_and_resumes(charter, grpo_recipe, tmp_path):
 def test_bfloat16_arithmetic_over_float32_weights_trains(charter, grpo_recipe, tmp_path):
     """What `dtype = "auto"` does on CUDA, through the same autocast on this processor."""
     done = charter(
-        "train", grpo_recipe, "learner.dtype=bfloat16", "grpo.mismatch=truncate", "--run-dir", tmp_path / "r", cwd=tmp_path
+        "train",
+        grpo_recipe,
+        "learner.dtype=bfloat16",
+        "grpo.mismatch=truncate",
+        "--run-dir",
+        tmp_path / "r",
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     stored = [row for row in rows(tmp_path / "r") if row["step"]]
