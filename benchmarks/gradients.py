@@ -72,7 +72,7 @@ def compute(
     reference: Policy | None = None,
 ) -> Computed:
     """One step of a `LocalLearner`, caught between the last backward and the optimizer."""
-    learner = LocalLearner(policy, _STILL, total_updates=1, reference=reference, microbatch_tokens=budget)
+    learner = LocalLearner(policy, _STILL, total_steps=1, reference=reference, microbatch_tokens=budget)
     caught: list[dict[str, Tensor]] = []
     apply: Callable[..., dict[str, float]] = learner._apply
 
@@ -101,7 +101,7 @@ def relative_difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
 
 def logprobs_of(policy: Policy, trees: Sequence[Tree], temperature: float) -> list[list[list[float]]]:
     """Log-probability of every branch token under the policy, by the learner's own forward."""
-    learner = LocalLearner(policy, _STILL, total_updates=1, reference=policy, microbatch_tokens=_WHOLE)
+    learner = LocalLearner(policy, _STILL, total_steps=1, reference=policy, microbatch_tokens=_WHOLE)
     return learner.reference_logprobs(trees, temperature)
 
 

@@ -103,7 +103,7 @@ async def _steps(policy: Policy, shape: Shape, peaks: dict[str, int]) -> list[di
 
     config = GrpoTable(prompts_per_step=shape.prompts)
     sampling = SamplingTable(group_size=shape.group, max_new_tokens=shape.tokens)
-    learner = LocalLearner(policy, OptimizerTable(), total_updates=shape.repeats + 1)
+    learner = LocalLearner(policy, OptimizerTable(), total_steps=shape.repeats + 1)
     sampler = LocalSampler(policy, seed=0)
     # a graded rule, so that no two completions of a group are likely to earn the same and all of them teach
     reward = load_reward("length", unit="characters", target=1000)

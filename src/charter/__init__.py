@@ -66,8 +66,21 @@ def train(recipe: Recipe, *, run_dir: str | Path | None = None, resume: bool = F
         return train_recipe(recipe, run_dir=run_dir, resume=resume)
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="charter-train") as one:
-        return one.submit(train_recipe, recipe, run_dir=run_dir, resume=resume).result()
+    from charter.cli.session import StopRequest
+
+    stop = StopRequest()
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="charter-train")
+    job = thread.submit(train_recipe, recipe, run_dir=run_dir, resume=resume, stop=stop)
+    try:
+        while True:
+            try:
+                return job.result()
+            except KeyboardInterrupt:
+                if stop.asked:
+                    raise
+                stop.asked = True
+    finally:
+        thread.shutdown(wait=False)
 
 
 def load_reward(name_or_function: str | Callable[..., Any], **options: Any) -> Reward:

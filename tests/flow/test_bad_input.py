@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 
-import pytest
-
 
 def refused(charter, recipe, *words, cwd, code):
     done = charter("train", recipe, *words, cwd=cwd)
@@ -127,7 +125,7 @@ def test_losses_that_are_not_finite_are_skipped_and_three_in_a_row_stop_with_eve
         "def early(completions, **columns):\n    return [1e300 * i for i, _ in enumerate(completions)]\n"
     )
     message = refused(charter, grpo_recipe, "eval.prompts=1", "--run-dir", tmp_path / "r", cwd=tmp_path, code=1)
-    assert "not finite 3 updates in a row, up to step 3" in message
+    assert "not finite 3 steps in a row, up to step 3" in message
     assert "Lower optimizer.learning_rate" in message
     assert (tmp_path / "r" / "latest").resolve().name == "step-000003"
     stored = [json.loads(line) for line in (tmp_path / "r" / "metrics.jsonl").read_text().splitlines()]
@@ -145,7 +143,54 @@ def test_a_prompt_without_room_is_named(charter, grpo_recipe, tmp_path):
     assert "256 positions" in message
 
 
-@pytest.mark.parametrize("words", [("--resume",), ("--resume", "--replace")])
-def test_there_must_be_something_to_resume(charter, grpo_recipe, tmp_path, words):
-    message = refused(charter, grpo_recipe, *words, cwd=tmp_path, code=1 if len(words) == 1 else 2)
-    assert "resume" in message
+def test_resume_and_replace_exclude_each_other(charter, grpo_recipe, tmp_path):
+    assert "exclude each other" in refused(charter, grpo_recipe, "--resume", "--replace", cwd=tmp_path, code=2)
+
+
+def test_resuming_what_has_not_begun_begins_it(charter, grpo_recipe, tmp_path):
+    done = charter("train", grpo_recipe, "run.steps=1", "--resume", "--run-dir", tmp_path / "r", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "holds no run yet" in done.stderr
+
+
+def test_a_run_that_is_being_written_is_not_moved_aside(charter, grpo_recipe, tmp_path):
+    from charter.run.store import RunStore
+
+    with RunStore.create(tmp_path / "r", "", {}):
+        message = refused(charter, grpo_recipe, "--replace", "--run-dir", tmp_path / "r", cwd=tmp_path, code=1)
+    assert (tmp_path / "r" / "recipe.toml").exists()
+    assert str(tmp_path / "r") in message
+
+
+def test_rows_that_changed_under_a_run_are_noticed(charter, grpo_recipe, tmp_path):
+    words = (
+        "data.options={}",
+        "data.template={question}=",
+        "data.held_out=0",
+        "data.size=8",
+        "grpo.prompts_per_step=2",
+    )
+    numbers = [json.dumps({"question": f"{i}+1", "answer": str(i + 1)}) for i in range(8)]
+    source = rows(tmp_path, *numbers)
+    run = ("--run-dir", tmp_path / "r")
+    assert charter("train", grpo_recipe, source, *words, "run.steps=1", *run, cwd=tmp_path).returncode == 0
+    rows(tmp_path, *numbers[:-1], json.dumps({"question": "9+9", "answer": "18"}))
+    message = refused(charter, grpo_recipe, source, *words, "run.steps=2", "--resume", *run, cwd=tmp_path, code=1)
+    assert "rows.jsonl are not those the run began with" in message
+
+
+def test_a_step_larger_than_the_data_is_refused_before_the_model_loads(charter, grpo_recipe, tmp_path):
+    message = refused(charter, grpo_recipe, "grpo.prompts_per_step=500", "model=/nowhere", cwd=tmp_path, code=2)
+    assert "500" in message
+    assert "72" in message
+
+
+def test_penalties_that_would_lose_their_size_are_refused(charter, grpo_recipe, tmp_path):
+    words = ("grpo.combine=per_reward", "grpo.kl_coef=0.1", "grpo.kl_in=reward")
+    assert "would lose its size" in refused(charter, grpo_recipe, *words, cwd=tmp_path, code=2)
+
+
+def test_a_reward_that_pays_for_nothing_is_found_before_the_first_step(charter, grpo_recipe, tmp_path):
+    rewrite(grpo_recipe, 'name = "rewards.py:early"', "name = \"regex\"\npattern = '\\d*'")
+    message = refused(charter, grpo_recipe, cwd=tmp_path, code=1)
+    assert "gives an empty completion" in message

@@ -48,13 +48,13 @@ def loss_and_gradient(
     policy: Any, batch: Batch, budget: int, objective: GrpoObjective, reference: Any = None
 ) -> tuple[float, torch.Tensor]:
     """The gradient a learner accumulates, caught just before the optimizer's step."""
-    learner = LocalLearner(policy, STILL, total_updates=1, microbatch_tokens=budget, reference=reference)
+    learner = LocalLearner(policy, STILL, total_steps=1, microbatch_tokens=budget, reference=reference)
     caught: list[torch.Tensor] = []
     apply = learner._apply
 
-    def catch(pooled: Any, skipped: float) -> dict[str, float]:
+    def catch(*arguments: Any) -> dict[str, float]:
         caught.append(torch.cat([p.grad.flatten().clone() for p in policy.module.parameters() if p.grad is not None]))
-        return apply(pooled, skipped)
+        return apply(*arguments)
 
     learner._apply = catch  # type: ignore[method-assign]
     return learner.step(batch, objective)["loss"], caught[0]

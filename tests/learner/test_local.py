@@ -37,7 +37,7 @@ def test_a_step_is_adamw_on_the_padded_reinforce_gradient(tiny_policy, tiny_modu
     """At ratio 1 the gradient of the clipped loss is that of −A · log p, token mean: 5 tokens."""
     settings = OptimizerTable(learning_rate=1e-3, weight_decay=0.1, max_grad_norm=0.05)
     policy = tiny_policy("llama", dtype=torch.float64)
-    metrics = LocalLearner(policy, settings, total_updates=10).step(BATCH, OBJECTIVE)
+    metrics = LocalLearner(policy, settings, total_steps=10).step(BATCH, OBJECTIVE)
 
     other = tiny_module("llama", dtype=torch.float64)
     other.set_attn_implementation("sdpa")
@@ -60,7 +60,7 @@ def test_a_step_is_adamw_on_the_padded_reinforce_gradient(tiny_policy, tiny_modu
 
 
 def test_metrics_of_a_step(tiny_policy):
-    metrics = LocalLearner(tiny_policy("llama"), OptimizerTable(), total_updates=10).step(BATCH, OBJECTIVE)
+    metrics = LocalLearner(tiny_policy("llama"), OptimizerTable(), total_steps=10).step(BATCH, OBJECTIVE)
     # at ratio 1 the loss is Σ −A / tokens = −(3 · 0.5 − 2 · 0.5) / 5
     assert metrics["loss"] == pytest.approx(-0.1, abs=1e-6)
     assert metrics["tokens/forwarded"] == 3 + 2 + 1
@@ -70,7 +70,7 @@ def test_metrics_of_a_step(tiny_policy):
 
 def test_an_empty_batch_changes_nothing(tiny_policy):
     policy = tiny_policy("llama")
-    learner = LocalLearner(policy, OptimizerTable(learning_rate=1e-2), total_updates=10)
+    learner = LocalLearner(policy, OptimizerTable(learning_rate=1e-2), total_steps=10)
     learner.step(BATCH, OBJECTIVE)
     before = copies(policy)
     metrics = learner.step(Batch(trees=(), totals=Totals(tokens=9, sequences=2, completions=2, prompts=1)), OBJECTIVE)
@@ -82,7 +82,7 @@ def test_an_empty_batch_changes_nothing(tiny_policy):
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 def test_a_gradient_that_is_not_finite_is_skipped_and_leaves_no_trace(tiny_policy, broken):
     policy = tiny_policy("llama")
-    learner = LocalLearner(policy, OptimizerTable(learning_rate=1e-2), total_updates=10)
+    learner = LocalLearner(policy, OptimizerTable(learning_rate=1e-2), total_steps=10)
     before = copies(policy)
     poisoned = Branch(tokens=(20, 21), mask=(True, True), advantage=broken)
     batch = Batch(trees=(Tree(prefix=(10, 11), branches=(poisoned,)),), totals=BATCH.totals)
@@ -92,7 +92,7 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_leaves_no_trace(tiny_polic
     # the next good step is what it would have been as the first one
     learner.step(BATCH, OBJECTIVE)
     fresh = tiny_policy("llama")
-    LocalLearner(fresh, OptimizerTable(learning_rate=1e-2), total_updates=10).step(BATCH, OBJECTIVE)
+    LocalLearner(fresh, OptimizerTable(learning_rate=1e-2), total_steps=10).step(BATCH, OBJECTIVE)
     for a, b in zip(policy.module.parameters(), fresh.module.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -101,7 +101,7 @@ def test_several_updates_anchor_the_ratio_at_the_first(tiny_policy):
     """Two updates on one batch: in the second the ratio has moved, and the clip range is measured against it."""
     objective = GrpoObjective(config=GrpoTable(updates_per_step=2), max_new_tokens=4, temperature=1.0)
     policy = tiny_policy("llama")
-    learner = LocalLearner(policy, OptimizerTable(learning_rate=3e-2, max_grad_norm=100.0), total_updates=10)
+    learner = LocalLearner(policy, OptimizerTable(learning_rate=3e-2, max_grad_norm=100.0), total_steps=10)
     metrics = learner.step(BATCH, objective)
     assert learner.version == 2
     assert abs(metrics["ratio/mean"] - 1) > 0.001
@@ -119,7 +119,7 @@ def test_the_kl_pulls_back_to_the_reference(tiny_policy):
     with torch.no_grad():
         for parameter in policy.module.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
-    learner = LocalLearner(policy, OptimizerTable(learning_rate=3e-3), total_updates=50, reference=reference)
+    learner = LocalLearner(policy, OptimizerTable(learning_rate=3e-3), total_steps=50, reference=reference)
     kls = [learner.step(batch, objective)["kl"] for _ in range(30)]
     assert kls[-1] < 0.3 * kls[0]
 
@@ -128,7 +128,7 @@ def test_reference_logprobs_come_back_per_tree_and_branch_for_any_cut(tiny_polic
     reference = tiny_policy("llama", seed=2)
     rows = {
         budget: LocalLearner(
-            tiny_policy("llama"), OptimizerTable(), total_updates=1, reference=reference, microbatch_tokens=budget
+            tiny_policy("llama"), OptimizerTable(), total_steps=1, reference=reference, microbatch_tokens=budget
         ).reference_logprobs((*TREES, *TREES), 1.0)
         for budget in (1, 1000)
     }
@@ -141,7 +141,7 @@ def test_activation_checkpointing_gives_the_same_step(tiny_policy, family):
     policies = [tiny_policy(family) for _ in range(2)]
     for policy, recompute in zip(policies, (False, True), strict=True):
         learner = LocalLearner(
-            policy, OptimizerTable(learning_rate=1e-3), total_updates=1, activation_checkpointing=recompute
+            policy, OptimizerTable(learning_rate=1e-3), total_steps=1, activation_checkpointing=recompute
         )
         learner.step(BATCH, OBJECTIVE)
     for a, b in zip(*(p.module.parameters() for p in policies), strict=True):
@@ -151,7 +151,7 @@ def test_activation_checkpointing_gives_the_same_step(tiny_policy, family):
 def test_a_learner_that_goes_on_from_its_state_is_the_one_that_never_stopped(tiny_policy):
     settings = OptimizerTable(learning_rate=1e-3, schedule="cosine", warmup_steps=2)
     through = tiny_policy("llama")
-    learner = LocalLearner(through, settings, total_updates=6)
+    learner = LocalLearner(through, settings, total_steps=6)
     for _ in range(3):
         learner.step(BATCH, OBJECTIVE)
     state, weights = learner.state(), copies(through)
@@ -161,7 +161,7 @@ def test_a_learner_that_goes_on_from_its_state_is_the_one_that_never_stopped(tin
 
     resumed = tiny_policy("llama", seed=5)
     resumed.module.load_state_dict(weights, strict=False)
-    again = LocalLearner(resumed, settings, total_updates=6)
+    again = LocalLearner(resumed, settings, total_steps=6)
     again.load_state(type(state)(saved, state.scalars))
     for _ in range(3):
         again.step(BATCH, OBJECTIVE)
@@ -176,7 +176,7 @@ def test_lora_trains_adapters_alone_and_saves_a_plain_model(tiny_policy, tmp_pat
     policy = tiny_policy("llama")
     base = copies(policy)
     adapters = Adapters.inject(policy, rank=4, alpha=8.0, targets="all-linear", seed=0)
-    learner = LocalLearner(policy, OptimizerTable(learning_rate=1e-2), total_updates=9, adapters=adapters)
+    learner = LocalLearner(policy, OptimizerTable(learning_rate=1e-2), total_steps=9, adapters=adapters)
     for _ in range(5):
         learner.step(BATCH, OBJECTIVE)
     for name, parameter in policy.module.named_parameters():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +37,15 @@ class Inputs:
         """Reward name → weight."""
         return {part.name: part.weight for part in self.rubric.parts} if self.rubric else {}
 
+    def digest(self) -> str:
+        """SHA-256 over the rows in their order: what a run that is resumed must find again."""
+        rows = hashlib.sha256()
+        for prompt in (*self.prompts.train.items, *self.prompts.held_out) if self.prompts else ():
+            rows.update(json.dumps([prompt.id, prompt.messages, dict(prompt.fields)], default=str).encode())
+        for example in self.examples.train.items if self.examples else ():
+            rows.update(json.dumps([example.id, example.messages], default=str).encode())
+        return rows.hexdigest()
+
 
 def read_inputs(recipe: Recipe) -> Inputs:
     """Read data, make rewards, and check that the rewards' columns are there.
@@ -49,6 +60,10 @@ def read_inputs(recipe: Recipe) -> Inputs:
         problems: Sequence[Problem] = rubric.check_columns(prompts.columns, recipe.data.prompts or "data")
         if problems:
             raise RecipeError(problems)
+    if prompts is not None and recipe.method == "grpo":
+        prompts.train.steps(recipe.grpo.prompts_per_step)  # refuses a step larger than the data
+    if examples is not None:
+        examples.steps(recipe.sft.examples_per_step)
     return Inputs(recipe=recipe, prompts=prompts, examples=examples, rubric=rubric)
 
 
@@ -62,6 +77,24 @@ def load_model(recipe: Recipe, folder: Path | None = None) -> Policy:
     from charter.model.load import load_policy
 
     return load_policy(folder or model_source(recipe.model), device=recipe.learner.device, dtype=recipe.learner.dtype)
+
+
+def check_lengths(inputs: Inputs, policy: Policy) -> None:
+    """Tokenize all data once, so that a row that cannot be used ends the run before it begins, not in its night.
+
+    Raises DataError for a prompt or example that does not fit.
+    """
+    from charter.sampler.local import prompt_tokens
+    from charter.train.sft import imitation_batch
+
+    recipe = inputs.recipe
+    if inputs.prompts is not None:
+        for prompt in (*inputs.prompts.train.items, *inputs.prompts.held_out):
+            prompt_tokens(policy, prompt, recipe.sampling.max_new_tokens)
+    if inputs.examples is not None:
+        most = min(recipe.sft.max_tokens, policy.max_positions or recipe.sft.max_tokens)
+        for example in inputs.examples.train.items:
+            imitation_batch([example], policy.chat.encode_example, most)
 
 
 def make_learner(recipe: Recipe, policy: Policy, *, microbatch_tokens: int | None = None) -> LocalLearner:
@@ -84,7 +117,7 @@ def make_learner(recipe: Recipe, policy: Policy, *, microbatch_tokens: int | Non
     return LocalLearner(
         policy,
         recipe.optimizer,
-        total_updates=recipe.run.steps * (recipe.grpo.updates_per_step if samples else 1),
+        total_steps=recipe.run.steps,
         reference=reference,
         adapters=adapters,
         microbatch_tokens=recipe.learner.max_microbatch_tokens or microbatch_tokens,

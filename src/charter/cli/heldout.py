@@ -12,6 +12,7 @@ from charter.evaluate.accuracy import evaluate
 from charter.protocols import Reward, Sampler
 from charter.recipe import Recipe, SamplingTable
 from charter.run.atomic import write_text
+from charter.train.scoring import refuse_failures
 from charter.types import Prompt, Scored
 
 KEPT_PROMPTS = 16
@@ -61,7 +62,9 @@ class HeldOut:
             threshold=settings.threshold,
             ks=[k for k in settings.k if k <= completions],
         )
-        return {"temperature": temperature, **accuracy.record(), "reward": accuracy.reward}, scored
+        refuse_failures(scored, self.recipe.grpo.max_error_rate)
+        left_out = {"abstained": accuracy.abstained, "failed": accuracy.failed}
+        return {"temperature": temperature, **accuracy.record(), "reward": accuracy.reward, **left_out}, scored
 
 
 def evaluation_file(folder: Path, step: int) -> Path:

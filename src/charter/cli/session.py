@@ -11,13 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from charter.cli.compose import Inputs, load_model, make_learner
+import torch
+
+from charter.cli.compose import Inputs, check_lengths, load_model, make_learner
 from charter.cli.display import Display, Facts
 from charter.cli.heldout import HeldOut, drop_evaluations_after, summarise
-from charter.errors import DivergedError, Problem, RewardError, StoreError
+from charter.errors import DivergedError, Problem, RewardError, RunError, StoreError
 from charter.learner.local import LearnerState, LocalLearner
 from charter.recipe import Recipe, differences, dump_recipe, load_recipe, matters_for_resume
 from charter.reward import probe
+from charter.run.atomic import write_text
 from charter.run.checkpoint import Checkpoints, CheckpointState
 from charter.run.diagnose import Settings, Watch
 from charter.run.generators import rng_state, seed_generators, set_rng_state
@@ -29,7 +32,7 @@ from charter.train.sft import sft
 from charter.types import Update
 
 SKIPS_BEFORE_STOP = 3
-"""Updates in a row whose gradient is not finite, after which a run stops."""
+"""Steps in a row none of whose updates was finite, after which a run stops."""
 
 
 class StopRequest:
@@ -75,8 +78,7 @@ async def train(inputs: Inputs, folder: Path, *, resume: bool, display: Display,
     RewardError when the start-up probe or too many rewards fail; DivergedError after three updates in a row that
     were not finite, with everything saved.
     """
-    recipe = inputs.recipe
-    store = _open_store(recipe, folder, resume)
+    store = _open_store(inputs, folder, resume)
     try:
         run, start = await _begin(inputs, store, folder, display)
         try:
@@ -89,10 +91,12 @@ async def train(inputs: Inputs, folder: Path, *, resume: bool, display: Display,
         store.close()
 
 
-def _open_store(recipe: Recipe, folder: Path, resume: bool) -> RunStore:
+def _open_store(inputs: Inputs, folder: Path, resume: bool) -> RunStore:
+    recipe = inputs.recipe
     if not resume or not (folder / "recipe.toml").is_file():
         text = dump_recipe(recipe)
-        return RunStore.create(folder, text, build_manifest(text, seeds={"run": recipe.seed}))
+        manifest = build_manifest(text, seeds={"run": recipe.seed}, hashes={"data": inputs.digest()})
+        return RunStore.create(folder, text, manifest)
     store = RunStore.open(folder)
     changed = [
         Problem(
@@ -103,12 +107,18 @@ def _open_store(recipe: Recipe, folder: Path, resume: bool) -> RunStore:
         for key, old, new in differences(load_recipe(folder / "recipe.toml"), recipe)
         if matters_for_resume(key) or (key == "run.steps" and recipe.optimizer.schedule != "constant")
     ]
+    if store.manifest["hashes"]["data"] != inputs.digest():
+        source = recipe.data.prompts or recipe.data.examples
+        changed.append(
+            Problem(where="data", found=f"the rows of {source} are not those the run began with", fix="put them back")
+        )
     if changed:
         store.close()
         raise StoreError(
             f"{folder} cannot go on under this recipe, which differs in what the result depends on:\n"
             + "\n".join(f"  {problem}" for problem in changed)
         )
+    write_text(folder / "recipe.toml", dump_recipe(recipe))  # with what may change: run.steps, say
     return store
 
 
@@ -124,13 +134,14 @@ async def _begin(inputs: Inputs, store: RunStore, folder: Path, display: Display
     state = checkpoints.load_state(newest) if newest is not None else None
     weights = newest / "model" if newest is not None and recipe.lora is None else None
     policy = load_model(recipe, weights)
+    check_lengths(inputs, policy)
     saved_cut = int(state.scalars["microbatch_tokens"]) if state is not None else None
     learner = make_learner(recipe, policy, microbatch_tokens=saved_cut)
     sampler = LocalSampler(policy, recipe.seed)
     step, trained = 0, 0.0
     if state is not None:
         step, trained = state.step, float(state.scalars["train_s"])
-        counters = {name: int(state.scalars[name]) for name in ("version", "attempts")}
+        counters = {name: int(state.scalars[name]) for name in ("version", "steps")}
         learner.load_state(LearnerState(state.tensors, counters))
         set_rng_state(state.tensors, state.scalars)
     else:
@@ -158,7 +169,7 @@ async def _begin(inputs: Inputs, store: RunStore, folder: Path, display: Display
 
 async def _steps(run: _Run, start: int, stop: StopRequest) -> Outcome:
     recipe, folder = run.recipe, run.store.folder
-    if start == 1 and run.held_out is not None and not run.store.metrics():
+    if start == 1 and run.held_out is not None and not run.store.metrics() and not stop.asked:
         before = await run.held_out.measure(0, folder)
         run.store.append_metrics({"step": 0, **before})
         run.display.update(Update(step=0, version=0, metrics=before))
@@ -167,10 +178,17 @@ async def _steps(run: _Run, start: int, stop: StopRequest) -> Outcome:
     updates = _updates(run, start)
     began = time.perf_counter()
     while step < recipe.run.steps and not stop.asked:
-        update = await anext(updates)
+        try:
+            update = await anext(updates)
+        except torch.OutOfMemoryError as error:
+            raise RunError(
+                f"the device ran out of memory in step {step + 1} ({str(error).splitlines()[0]}). Set "
+                f"learner.max_microbatch_tokens below {run.learner.microbatch_tokens} and go on with --resume"
+            ) from error
         step = update.step
         run.train_s += time.perf_counter() - began
-        skipped = skipped + 1 if update.metrics.get("skipped") else 0
+        wanted = recipe.grpo.updates_per_step if recipe.method == "grpo" else 1
+        skipped = skipped + 1 if update.metrics["skipped"] >= wanted else 0
         last = step == recipe.run.steps
         diverged = skipped >= SKIPS_BEFORE_STOP
         if run.held_out is not None and (last or (recipe.run.eval_every and step % recipe.run.eval_every == 0)):
@@ -184,12 +202,12 @@ async def _steps(run: _Run, start: int, stop: StopRequest) -> Outcome:
             saved = step
         if diverged:
             raise DivergedError(
-                f"the loss or gradient was not finite {skipped} updates in a row, up to step {step}; none of them "
+                f"the loss or gradient was not finite {skipped} steps in a row, up to step {step}; none of them "
                 f"changed the weights and everything is saved in {folder}. Lower optimizer.learning_rate "
                 f"(now {recipe.optimizer.learning_rate:g}) or look at the rewards: charter show {folder}"
             )
         began = time.perf_counter()
-    if saved != step:  # asked to stop after the step had ended
+    if saved != step and step > 0:  # asked to stop after the step had ended
         _save(run, step)
     await updates.aclose()
     finished = step >= recipe.run.steps

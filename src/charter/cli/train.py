@@ -53,8 +53,13 @@ def command(
     typer.echo(closing_report(outcome, recipe))
 
 
-def run_recipe(recipe: Recipe, folder: Path, *, resume: bool = False, plain: bool = False) -> Outcome:
-    """Train; the first Ctrl-C (or SIGTERM) asks the run to stop after its step, the second raises KeyboardInterrupt."""
+def run_recipe(
+    recipe: Recipe, folder: Path, *, resume: bool = False, plain: bool = False, stop: StopRequest | None = None
+) -> Outcome:
+    """Train; the first Ctrl-C (or SIGTERM) asks the run to stop after its step, the second raises KeyboardInterrupt.
+
+    stop: asked from elsewhere, where this is not the main thread and sees no signals.
+    """
     import asyncio
 
     from charter.cli.compose import read_inputs
@@ -62,17 +67,19 @@ def run_recipe(recipe: Recipe, folder: Path, *, resume: bool = False, plain: boo
     from charter.cli.session import StopRequest, train
 
     inputs = read_inputs(recipe)
-    stop = StopRequest()
+    stop = stop or StopRequest()
     with _stopping(stop):
         return asyncio.run(train(inputs, folder, resume=resume, display=choose_display(plain=plain), stop=stop))
 
 
-def train_recipe(recipe: Recipe, *, run_dir: str | Path | None = None, resume: bool = False) -> Run:
+def train_recipe(
+    recipe: Recipe, *, run_dir: str | Path | None = None, resume: bool = False, stop: StopRequest | None = None
+) -> Run:
     """Train as `charter train` does and open the finished run: the public `charter.train`."""
     from charter.run.reader import Run
 
     folder = Path(run_dir) if run_dir else Path("runs") / (recipe.run.name or recipe.method)
-    run_recipe(recipe, folder, resume=resume)
+    run_recipe(recipe, folder, resume=resume, stop=stop)
     return Run(folder)
 
 
@@ -107,12 +114,17 @@ def _refuse_taken(folder: Path, resume: bool) -> None:
             "(run.name=…)"
         )
     if resume and not there:
-        raise StoreError(f"{folder} holds no run to resume; leave --resume out to start one")
+        print(f"{folder} holds no run yet: starting from the beginning", file=sys.stderr)
 
 
 def _move_aside(folder: Path) -> None:
+    import os
+
+    from charter.run.lock import take_lock
+
     if not folder.exists():
         return
+    os.close(take_lock(folder))  # refuses a run that another process is writing
     number = 1
     while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
         number += 1
@@ -124,7 +136,7 @@ def _rehearse(recipe: Recipe) -> str:
     """Everything a run does before its first step."""
     import asyncio
 
-    from charter.cli.compose import load_model, make_learner, read_inputs
+    from charter.cli.compose import check_lengths, load_model, make_learner, read_inputs
     from charter.errors import RewardError
     from charter.reward import probe
 
@@ -141,7 +153,9 @@ def _rehearse(recipe: Recipe) -> str:
         wrong = asyncio.run(ask())
         if wrong:
             raise RewardError("the start-up probe of the rewards failed:\n" + "\n".join(f"  {line}" for line in wrong))
-    learner = make_learner(recipe, load_model(recipe))
+    policy = load_model(recipe)
+    check_lengths(inputs, policy)
+    learner = make_learner(recipe, policy)
     lines = [f"model      {recipe.model}: loaded, and its packed forward agrees with its own"]
     if prompts is not None:
         lines.append(

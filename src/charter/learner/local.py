@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from charter.learner.plan import Piece, microbatches, token_budget
+from charter.learner.plan import Piece, attention_share, microbatches, token_budget
 from charter.learner.schedule import ScheduleSettings, learning_rate
 from charter.model.adapters import Adapters
 from charter.model.load import Policy
@@ -62,8 +62,9 @@ class _Forwarded:
 class LocalLearner:
     """AdamW over a policy in this process.
 
-    total_updates: length of the schedule. reference: frozen policy for the KL, or None; with adapters the policy
-    without them serves. microbatch_tokens: cap on one forward; derived from the machine's memory when None.
+    total_steps: length of the schedule; all updates of a step have one rate. reference: frozen policy for the KL, or
+    None; with adapters the policy without them serves. microbatch_tokens: cap on
+    one forward; derived from the machine's memory when None.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class LocalLearner:
         policy: Policy,
         settings: OptimizerSettings,
         *,
-        total_updates: int,
+        total_steps: int,
         reference: Policy | None = None,
         adapters: Adapters | None = None,
         microbatch_tokens: int | None = None,
@@ -79,12 +80,13 @@ class LocalLearner:
     ) -> None:
         self.policy = policy
         self.microbatch_tokens = microbatch_tokens or token_budget(policy, checkpointing=activation_checkpointing)
+        self._attention_share = attention_share(policy.config)
         self._settings = settings
-        self._total = total_updates
+        self._total = total_steps
         self._reference = reference
         self._adapters = adapters
         self._version = 0
-        self._attempts = 0
+        self._steps = 0
         if activation_checkpointing:
             # transformers checkpoints only in training mode; dropout is 0, so nothing else changes
             enable = getattr(policy.module, "activation_checkpointing_enable", None)  # its name in newer transformers
@@ -119,12 +121,14 @@ class LocalLearner:
         loss or gradient norm is not finite is left out and counted in the metric `skipped`; the moments of AdamW do
         not see it. A batch without trees changes nothing.
         """
-        plan = microbatches(batch.trees, self.microbatch_tokens)
+        plan = microbatches(batch.trees, self.microbatch_tokens, self._attention_share)
         group_tokens = [sum(sum(branch.mask) for branch in tree.branches) for tree in batch.trees]
         normalizers = _normalizers(batch.totals)
         old: list[Tensor] = []
         reference: list[Tensor | None] = []
-        metrics: dict[str, float] = {"skipped": 0.0, "learning_rate": 0.0}
+        self._steps += 1
+        rate = learning_rate(self._settings, self._steps, self._total)
+        metrics: dict[str, float] = {"skipped": 0.0, "learning_rate": rate}
         for update in range(objective.updates if plan else 0):
             pooled = _Pooled()
             self._optimizer.zero_grad(set_to_none=True)
@@ -139,7 +143,7 @@ class LocalLearner:
                 loss = objective(rows)
                 loss.value.backward()
                 pooled.add(loss, rows)
-            metrics |= pooled.metrics() | self._apply(pooled, metrics["skipped"])
+            metrics |= pooled.metrics() | self._apply(pooled, rate, metrics["skipped"])
         metrics["tokens/forwarded"] = float(
             sum(forwarded_tokens(piece.tree) for pieces in plan for piece in pieces) * objective.updates
         )
@@ -148,7 +152,7 @@ class LocalLearner:
     def reference_logprobs(self, trees: Sequence[Tree], temperature: float) -> list[list[list[float]]]:
         """Log-probabilities of every branch's tokens under the reference, per tree and branch."""
         rows: list[list[list[float]]] = [[] for _ in trees]
-        for pieces in microbatches(trees, self.microbatch_tokens):
+        for pieces in microbatches(trees, self.microbatch_tokens, self._attention_share):
             packed = PackedTrees.pack([piece.tree for piece in pieces], self.policy.device)
             logprobs = self._under_reference(packed, pieces, temperature).tolist()
             groups = [piece.group for piece in pieces for _ in piece.tree.branches]
@@ -156,10 +160,8 @@ class LocalLearner:
                 rows[group].append(row[: len(branch.tokens)])
         return rows
 
-    def _apply(self, pooled: _Pooled, skipped: float) -> dict[str, float]:
+    def _apply(self, pooled: _Pooled, rate: float, skipped: float) -> dict[str, float]:
         """Clip and take the optimizer's step, unless something is not finite."""
-        self._attempts += 1
-        rate = learning_rate(self._settings, self._attempts, self._total)
         norm = torch.nn.utils.clip_grad_norm_(self._named.values(), self._settings.max_grad_norm)
         finite = math.isfinite(float(norm)) and math.isfinite(pooled.loss)
         if finite:
@@ -168,7 +170,7 @@ class LocalLearner:
             self._optimizer.step()
             self._version += 1
         self._optimizer.zero_grad(set_to_none=True)
-        return {"grad_norm": float(norm), "learning_rate": rate, "skipped": skipped + (not finite)}
+        return {"grad_norm": float(norm), "skipped": skipped + (not finite)}
 
     def _forward(self, policy: Policy, packed: PackedTrees, pieces: Sequence[Piece], temperature: float) -> _Forwarded:
         """Log-probability and entropy of every token with loss; 0 elsewhere."""
@@ -177,7 +179,7 @@ class LocalLearner:
             mask[row, : len(branch.mask)] = torch.tensor(branch.mask, dtype=torch.bool)
         with policy.arithmetic():
             hidden = policy.hidden(packed.tokens, packed.positions, packed.layout())
-            # index_select, whose backward adds in a fixed order: the prompt's last state is read once per completion
+            # index_select, whose backward on CPU adds in a fixed order: the prompt's last state is read G times
             predicting = hidden.index_select(0, packed.source[mask])
             logprobs, entropy = token_logprobs(predicting, policy.head, packed.targets[mask], temperature)
         blank = logprobs.new_zeros(mask.shape)
@@ -231,11 +233,11 @@ class LocalLearner:
                 tensors[f"{key}/{name}"] = value.detach()
             if self._adapters is not None:
                 tensors[f"weight/{name}"] = parameter.detach()
-        return LearnerState(tensors, {"version": self._version, "attempts": self._attempts})
+        return LearnerState(tensors, {"version": self._version, "steps": self._steps})
 
     def load_state(self, state: LearnerState) -> None:
         """Go on from a saved state. Raises ValueError naming a parameter whose moments are missing."""
-        self._version, self._attempts = int(state.scalars["version"]), int(state.scalars["attempts"])
+        self._version, self._steps = int(state.scalars["version"]), int(state.scalars["steps"])
         for name, parameter in self._named.items():
             if self._adapters is not None:
                 with torch.no_grad():
@@ -245,11 +247,7 @@ class LocalLearner:
                 raise ValueError(f"the saved optimizer state has no moments for {name}")
             if self._version:
                 self._optimizer.state[parameter] = {
-                    key: value.clone().to(
-                        "cpu" if key == "step" and parameter.device.type == "cpu" else parameter.device
-                    )
-                    for key, value in saved.items()
-                    if value is not None
+                    key: value.clone().to(parameter.device) for key, value in saved.items() if value is not None
                 }
 
     def save_model(self, folder: Path) -> None:

@@ -24,17 +24,20 @@ class Piece:
     tree: Tree
 
 
-def microbatches(trees: Sequence[Tree], budget: int) -> list[list[Piece]]:
-    """Consecutive trees of at most `budget` forwarded tokens together.
+def microbatches(trees: Sequence[Tree], budget: int, attention_share: float = 0.0) -> list[list[Piece]]:
+    """Consecutive trees of at most `budget` tokens together.
+
+    A tree counts its forwarded tokens, and attention_share for every prefix or branch position that attention lays
+    out anew for each branch (see `attention_share`).
 
     Whole trees stay together; only a tree that is larger than the budget alone is cut between branches, its prefix
     repeated, and a single branch is never cut.
     """
     batches: list[list[Piece]] = []
-    room = 0
+    room = 0.0
     for group, tree in enumerate(trees):
-        for part in _parts(tree, budget):
-            size = forwarded_tokens(part)
+        for part in _parts(tree, budget, attention_share):
+            size = _size(part, attention_share)
             if not batches or size > room:
                 batches.append([])
                 room = budget
@@ -43,14 +46,28 @@ def microbatches(trees: Sequence[Tree], budget: int) -> list[list[Piece]]:
     return batches
 
 
-def _parts(tree: Tree, budget: int) -> list[Tree]:
-    if forwarded_tokens(tree) <= budget or len(tree.branches) == 1:
+def attention_share(config: Any) -> float:
+    """Memory of one key and value that is copied per branch, as a share of a forwarded token's activations."""
+    width = config.num_attention_heads * (
+        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    )
+    layers = config.num_hidden_layers
+    return 2 * width * layers * 4 / activation_bytes_per_token(config)
+
+
+def _size(tree: Tree, share: float) -> float:
+    longest = max((len(branch.tokens) for branch in tree.branches), default=0)
+    return forwarded_tokens(tree) + share * len(tree.branches) * (len(tree.prefix) + longest)
+
+
+def _parts(tree: Tree, budget: int, share: float) -> list[Tree]:
+    if _size(tree, share) <= budget or len(tree.branches) == 1:
         return [tree]
     half = len(tree.branches) // 2
     return [
         part
         for branches in (tree.branches[:half], tree.branches[half:])
-        for part in _parts(Tree(prefix=tree.prefix, branches=branches), budget)
+        for part in _parts(Tree(prefix=tree.prefix, branches=branches), budget, share)
     ]
 
 

@@ -1,4 +1,4 @@
-"""The learning rate of each optimizer update."""
+"""The learning rate of each step."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class ScheduleSettings(Protocol):
     def final_fraction(self) -> float: ...
 
 
-def learning_rate(settings: ScheduleSettings, update: int, total: int) -> float:
-    """Rate of update number `update` (counted from 1) of `total`.
+def learning_rate(settings: ScheduleSettings, step: int, total: int) -> float:
+    """Rate of step number `step` (counted from 1) of `total`.
 
-    Linear warm-up to the peak over warmup_steps updates; then constant, or from the peak down to
-    final_fraction · peak at the last update, along a line or half a cosine.
+    Linear warm-up to the peak over warmup_steps; then constant, or from the peak down to final_fraction · peak at the
+    last step, along a line or half a cosine.
     Raises ValueError for an unknown schedule.
     """
     peak, warmup = settings.learning_rate, settings.warmup_steps
-    if update <= warmup:
-        return peak * update / warmup
-    done = min(max((update - warmup) / max(total - warmup, 1), 0.0), 1.0)
+    if step <= warmup:
+        return peak * step / warmup
+    done = min(max((step - warmup) / max(total - warmup, 1), 0.0), 1.0)
     floor = settings.final_fraction
     match settings.schedule:
         case "constant":

@@ -8,12 +8,14 @@ with the model's own eager forward on a short text; a model that differs is refu
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from charter.errors import ModelError
@@ -58,7 +60,7 @@ class Policy:
         that a run that is resumed beside another program is cut like the run that was interrupted."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_properties(self.device).total_memory
-        return psutil.virtual_memory().total
+        return int(min(psutil.virtual_memory().total, _container_limit()))
 
     @property
     def max_positions(self) -> int | None:
@@ -127,6 +129,14 @@ class Policy:
         self.chat.tokenizer.save_pretrained(folder)
 
 
+def _container_limit() -> float:
+    """Memory limit of the container's control group in bytes (version 2, then 1), infinite where there is none."""
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            return int(Path(file).read_text())  # "max" is no number: no limit
+    return math.inf
+
+
 def load_policy(
     source: str | Path,
     *,
@@ -151,7 +161,7 @@ def load_policy(
     tokenizer = _load_tokenizer(name)
     try:
         module: Any = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{name} did not load as a causal language model: {_first_line(error)}") from error
     module.to(where).eval()
     declared = _ids(module.config.eos_token_id) | _ids(getattr(module.generation_config, "eos_token_id", None))
@@ -176,6 +186,8 @@ def pick_device(device: str) -> torch.device:
         raise ModelError(f"learner.device = {device!r} is no device: use auto, cpu, cuda or cuda:N") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"learner.device = {device!r}, but torch sees no CUDA device; use auto or cpu")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ModelError(f"learner.device = {device!r}, but torch sees {torch.cuda.device_count()} CUDA devices")
     return chosen
 
 

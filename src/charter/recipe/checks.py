@@ -37,7 +37,14 @@ def conflicts(recipe: Recipe) -> tuple[Conflict, ...]:
     """Everything in the recipe that cannot be meant, in the order of the tables."""
     found = [*_every_method(recipe)]
     if recipe.method == "grpo":
-        found += [*_grpo_needs(recipe), *_sampling(recipe), *_clip_range(recipe), *_kl(recipe), *_length(recipe)]
+        found += [
+            *_grpo_needs(recipe),
+            *_sampling(recipe),
+            *_clip_range(recipe),
+            *_kl(recipe),
+            *_length(recipe),
+            *_advantage(recipe),
+        ]
     elif recipe.data.examples is None:
         found.append(
             Conflict(
@@ -48,6 +55,33 @@ def conflicts(recipe: Recipe) -> tuple[Conflict, ...]:
             )
         )
     return tuple(found)
+
+
+def _advantage(recipe: Recipe) -> Iterator[Conflict]:
+    grpo = recipe.grpo
+    adds = [
+        key
+        for key, acts in (
+            ("grpo.kl_in", grpo.kl_coef > 0 and grpo.kl_in == "reward"),
+            ("grpo.truncated", grpo.truncated == "penalize"),
+        )
+        if acts
+    ]
+    for key in adds if grpo.combine == "per_reward" else ():
+        yield Conflict(
+            key=key,
+            found='combine = "per_reward" standardises every term, so a penalty on the reward would lose its size',
+            fix='Use combine = "sum", or put the KL in the loss and keep or mask truncated completions',
+            others=("grpo.combine",),
+        )
+    binary = len(recipe.rewards) <= 1 and all(reward.weight == 1 for reward in recipe.rewards) and not adds
+    if grpo.advantage == "max_rl" and not binary:
+        yield Conflict(
+            key="grpo.advantage",
+            found="max_rl is defined for rewards of 0 or 1, and these are weighed, added or penalised",
+            fix='Use one reward of weight 1 without penalties, or another estimator (advantage = "center")',
+            others=("rewards",),
+        )
 
 
 def _every_method(recipe: Recipe) -> Iterator[Conflict]:

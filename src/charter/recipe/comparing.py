@@ -35,9 +35,10 @@ def differences(old: Recipe, new: Recipe) -> list[tuple[str, Any, Any]]:
 def matters_for_resume(key: str) -> bool:
     """Whether a run that is resumed with another value of this key would no longer be the same run.
 
-    How long it runs, what it keeps, how it is evaluated and how its micro-batches are cut may change; nothing else.
+    How long it runs, what it keeps and how its micro-batches are cut may change; nothing else. How it is evaluated
+    may not either: an accuracy before and one after are compared only if both were measured in the same way.
     """
-    return key not in _MAY_CHANGE and not key.startswith("eval.")
+    return key not in _MAY_CHANGE
 
 
 def _same(old: object, new: object) -> bool:

@@ -130,8 +130,8 @@ class Rubric:
 async def probe(reward: Reward, prompts: Sequence[Prompt]) -> list[str]:
     """What is suspicious about a reward before a run starts, in sentences; empty when nothing is.
 
-    On each prompt whose reference answer a reward knows, the reference must reach the reward's maximum and an empty
-    completion must not.
+    On each prompt an empty completion must not reach a reward's maximum, and the reference answer, where the reward
+    knows one, must.
     """
     parts = [part.reward for part in reward.parts] if isinstance(reward, Rubric) else [reward]
     sentences: list[str] = []
@@ -147,11 +147,9 @@ async def probe(reward: Reward, prompts: Sequence[Prompt]) -> list[str]:
 
 async def _probe_prompt(reward: NamedReward, prompt: Prompt, maximum: float) -> list[str]:
     known = reward.reference(prompt)
-    if known is None:
-        return []
-    right, empty = await reward.score(as_group(prompt, [known, ""]))
+    right, empty = await reward.score(as_group(prompt, ["" if known is None else known, ""]))
     sentences = []
-    if right.value is None or right.value < maximum:
+    if known is not None and (right.value is None or right.value < maximum):
         said = f"{right.value:g}" if right.value is not None else right.status
         because = f" ({right.note})" if right.note else ""
         sentences.append(

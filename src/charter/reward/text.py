@@ -171,6 +171,8 @@ class LengthReward(NamedReward):
     n counts the completion's tokens (its closing end-of-sequence token included) or its characters.
     """
 
+    maximum = None  # a short answer may be what is wanted, so the empty one is no sign of a mistake
+
     def __init__(self, name: str, timeout_s: float, options: LengthOptions) -> None:
         super().__init__(name, timeout_s)
         self.options = options

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from charter.errors import RewardError
 from charter.objectives.advantages import advantages_per_reward, group_advantages
 from charter.objectives.length import overlong_penalty
 from charter.recipe import GrpoTable
@@ -47,7 +48,12 @@ class Credit:
             values = self._per_reward(scored, keep, extra)
         else:
             total = torch.tensor([[score.value or 0.0 for score in s.scores] for s in scored], dtype=torch.float64)
-            values = group_advantages(total + extra, self.config.advantage, mask=keep)
+            try:
+                values = group_advantages(total + extra, self.config.advantage, mask=keep)
+            except ValueError as error:  # max_rl and a reward that is neither 0 nor 1
+                raise RewardError(
+                    f"grpo.advantage = {self.config.advantage!r} cannot use these rewards: {error}"
+                ) from error
         return tuple(
             tuple(value if kept else None for value, kept in zip(row, mask, strict=True))
             for row, mask in zip(values.tolist(), keep.tolist(), strict=True)

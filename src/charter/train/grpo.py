@@ -18,7 +18,7 @@ from torch import Tensor
 from charter.objectives.aggregation import aggregate
 from charter.objectives.kl import kl_estimate
 from charter.objectives.mismatch import mismatch_statistics, mismatch_weights
-from charter.objectives.policy import policy_loss, ratio_statistics
+from charter.objectives.policy import check_policy_settings, policy_loss, ratio_statistics
 from charter.objectives.rows import Loss, TokenRows
 from charter.protocols import Learner, PromptSource, Reward, Sampler
 from charter.recipe import GrpoTable, SamplingTable
@@ -35,6 +35,12 @@ class GrpoObjective:
     config: GrpoTable
     max_new_tokens: int
     temperature: float
+
+    def __post_init__(self) -> None:
+        config = self.config
+        senseless = check_policy_settings(config.loss, config.clip_low, config.clip_high, config.dual_clip)
+        if senseless:
+            raise ValueError("; ".join(senseless))
 
     @property
     def updates(self) -> int:
@@ -104,18 +110,21 @@ async def grpo(
     for step, chosen in prompts.steps(config.prompts_per_step, start=start):
         clock = _Clock()
         scored = await _sample_and_score(chosen, sampler, reward, sampling, step, clock)
-        advantages = credit.advantages(scored, _kl_penalty(scored, learner, config, sampling))
+        divergence = _reference_divergence(scored, learner, config, sampling)
+        advantages = credit.advantages(scored, _penalty(divergence, config))
         rounds = 0
         while config.dynamic_sampling and rounds < config.max_refill:
             missing = config.prompts_per_step - sum(map(has_signal, advantages))
             if missing <= 0:
                 break
             rounds += 1
-            more = await _sample_and_score(
-                prompts.refill(step, rounds, missing), sampler, reward, sampling, step, clock
-            )
-            advantages += credit.advantages(more, _kl_penalty(more, learner, config, sampling))
+            fresh = prompts.refill(step, rounds, missing)
+            more = await _sample_and_score(fresh, sampler, reward, sampling, step, clock)
             scored += more
+            divergence += _reference_divergence(more, learner, config, sampling)
+            advantages = credit.advantages(
+                scored, _penalty(divergence, config)
+            )  # some estimators look at the whole step
         refuse_failures(scored, config.max_error_rate)
         taught = [i for i, row in enumerate(advantages) if has_signal(row) or not config.dynamic_sampling]
         batch = collate([scored[i] for i in taught], tuple(advantages[i] for i in taught), config)
@@ -129,6 +138,7 @@ async def grpo(
             metrics=dict(learned)
             | describe_groups(scored, advantages)
             | {"groups/refilled": float(len(scored) - len(chosen))}
+            | _mean_divergence(divergence, scored)
             | clock.metrics(scored, learned),
             scored=scored,
             advantages=advantages,
@@ -160,23 +170,37 @@ async def _sample_and_score(
     return in_prompt_order(finished, prompts)
 
 
-def _kl_penalty(
+def _reference_divergence(
     scored: Sequence[Scored], learner: Learner, config: GrpoTable, sampling: SamplingTable
-) -> Tensor | None:
-    """kl_coef · Σ_t k1 for every completion `[P, G]`, or None where the KL is not in the reward."""
+) -> list[list[float]]:
+    """Σ_t of the KL estimator for every completion, per group; empty where the KL is not in the reward."""
     if not scored or config.kl_coef == 0 or config.kl_in != "reward":
-        return None
+        return []
     reference = learner.reference_logprobs(rollout_trees(scored), sampling.temperature)
-    penalty = torch.zeros(len(scored), len(scored[0].scores), dtype=torch.float64)
-    for p, (item, rows) in enumerate(zip(scored, reference, strict=True)):
-        for g, (rollout, row) in enumerate(zip(item.group.rollouts, rows, strict=True)):
-            terms = kl_estimate(
+    return [
+        [
+            kl_estimate(
                 torch.tensor(rollout.logprobs, dtype=torch.float64),
                 torch.tensor(row, dtype=torch.float64),
                 config.kl_estimator or "k1",
             )
-            penalty[p, g] = config.kl_coef * terms.sum()
-    return penalty
+            .sum()
+            .item()
+            for rollout, row in zip(item.group.rollouts, rows, strict=True)
+        ]
+        for item, rows in zip(scored, reference, strict=True)
+    ]
+
+
+def _penalty(divergence: Sequence[Sequence[float]], config: GrpoTable) -> Tensor | None:
+    """kl_coef · divergence `[P, G]`, to be subtracted from the reward."""
+    return config.kl_coef * torch.tensor(divergence, dtype=torch.float64) if divergence else None
+
+
+def _mean_divergence(divergence: Sequence[Sequence[float]], scored: Sequence[Scored]) -> dict[str, float]:
+    """The metric `kl`, per token, where it was measured for the reward."""
+    tokens = sum(len(rollout.tokens) for item in scored for rollout in item.group.rollouts)
+    return {"kl": sum(map(sum, divergence)) / tokens} if divergence and tokens else {}
 
 
 def _pool(

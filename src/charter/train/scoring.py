@@ -56,7 +56,7 @@ def refuse_failures(scored: Sequence[Scored], max_error_rate: float) -> None:
         f"the reward failed for {len(failed)} of {total} completions of a step "
         f"(allowed: grpo.max_error_rate = {max_error_rate:g}); a failed reward is never counted as 0. Examples:\n"
         f"{examples}\n"
-        "Repair the reward (charter reward test NAME --data F.jsonl runs it alone), then --resume"
+        "Repair the reward (charter reward test NAME --data F.jsonl runs it alone), then go on with --resume"
     )
 
 
