@@ -67,6 +67,9 @@ def test_a_model_folder_without_a_tokenizer(charter, grpo_recipe, tiny_folder, t
     message = refused(charter, grpo_recipe, f"model={tmp_path / 'bare'}", cwd=tmp_path, code=1)
     assert "has no tokenizer" in message
     assert "tokenizer.save_pretrained" in message
+    # what could not begin is no run, and does not stand in the way of the mended recipe
+    done = charter("train", grpo_recipe, "run.steps=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_groups_of_one_name_the_estimator(charter, grpo_recipe, tmp_path):

@@ -75,19 +75,23 @@ async def train(inputs: Inputs, folder: Path, *, resume: bool, display: Display,
     """Run a recipe in `folder` to its last step, from the start or from its newest whole checkpoint.
 
     Raises StoreError for a folder that is in use, holds another run, or cannot be resumed by this recipe;
-    RewardError when the start-up probe or too many rewards fail; DivergedError after three updates in a row that
-    were not finite, with everything saved.
+    RewardError when the start-up probe or too many rewards fail; DivergedError after three steps in a row that
+    were not finite, with everything saved. A run that cannot begin (no such model, a prompt too long) leaves no run.
     """
+    began_before = resume and (folder / "recipe.toml").is_file()
     store = _open_store(inputs, folder, resume)
     try:
-        run, start = await _begin(inputs, store, folder, display)
         try:
-            return await _steps(run, start, stop)
-        finally:
-            display.finish()
-            if inputs.rubric is not None:
-                await inputs.rubric.close()
+            run, start = await _begin(inputs, store, folder, display)
+        except BaseException:
+            if not began_before:
+                (folder / "recipe.toml").unlink(missing_ok=True)  # the file that makes the folder a run
+            raise
+        return await _steps(run, start, stop)
     finally:
+        display.finish()
+        if inputs.rubric is not None:
+            await inputs.rubric.close()
         store.close()
 
 
