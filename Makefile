@@ -40,7 +40,7 @@ lint: $(READY)
 
 docs: $(READY)
 	@$(BIN)/python -m charter.recipe > docs/recipe.md
-	@$(BIN)/python -c "from charter.run.metrics import metrics_glossary; print(metrics_glossary(), end='')" > docs/metrics.md
+	@$(BIN)/python -m charter.run.metrics > docs/metrics.md
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/step_parts.py

@@ -133,7 +133,7 @@ def test_the_law_of_activations_is_the_learners(model: Path, checkpointing: bool
     assert activation_bytes_per_token(made, shape) == theirs
 
 
-def test_the_micro_batch_is_the_learners(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_micro_batch_is_the_learners(model: Path) -> None:
     import torch
 
     from charter.learner import plan
@@ -143,9 +143,8 @@ def test_the_micro_batch_is_the_learners(model: Path, monkeypatch: pytest.Monkey
     config = SimpleNamespace(
         hidden_size=8, intermediate_size=16, num_attention_heads=2, head_dim=4, num_hidden_layers=2
     )
-    policy: Any = SimpleNamespace(device=torch.device("cpu"), compute=torch.float32, config=config)
     for total in (10**5, 10**7, 10**9):
-        monkeypatch.setattr(plan.psutil, "virtual_memory", lambda total=total: SimpleNamespace(total=total))
+        policy: Any = SimpleNamespace(compute=torch.float32, config=config, memory_bytes=total)
         assert microbatch_tokens(recipe(model), shape, total) == plan.token_budget(policy)
 
 
