@@ -8,6 +8,7 @@
         ├── ModelError            a model folder or asset that does not load or does not fit
         ├── AssetError            a download that failed or did not match its checksum
         ├── RewardError           rewards that failed for too large a share of a step
+        ├── SandboxUnavailable    no isolation that its own self-test proves; carries the probes that failed
         ├── StoreError            a run folder that cannot be written, read or resumed
         └── DivergedError         the loss or gradient stopped being finite
 
@@ -82,6 +83,10 @@ class AssetError(RunError):
 
 class RewardError(RunError):
     """Rewards failed for too large a share of a step; the message holds examples."""
+
+
+class SandboxUnavailable(RunError):  # noqa: N818 - reads as the condition it names
+    """No isolation could be proven; the message names the probes that failed and what to install."""
 
 
 class StoreError(RunError):
