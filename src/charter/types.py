@@ -67,11 +67,13 @@ class Group:
     """The completions of one prompt, in the order of their index.
 
     prompt_tokens: the ids the policy was conditioned on (empty when a remote sampler hides them).
+    step: the training step it was sampled for, counted from 1; 0 outside training (an evaluation, a file of rows).
     """
 
     prompt: Prompt
     rollouts: tuple[Rollout, ...]
     prompt_tokens: tuple[int, ...] = ()
+    step: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,11 @@ class Score:
     """A reward's answer for one completion.
 
     value: the reward, or None when the status is not "scored"; a failure is never a 0.
-    parts: each named reward's own value before weighing (None where that one abstained or failed).
+    parts: each named reward's own value, before cap, gate and weight (None where that one abstained or failed).
+    counted: what each reward brought into the sum before its weight: capped, and 0 where its gate is closed; a
+        reward that abstained is not in it. Empty where nothing was summed.
+    failures: each reward that broke, with its cause. seconds: what each reward took for this completion.
+        (Two scores are equal when value, parts, note and status are.)
     note: why, in words: the schema path that failed, the exception, the limit that was hit.
     """
 
@@ -87,6 +93,9 @@ class Score:
     parts: Mapping[str, float | None] = field(default_factory=dict[str, float | None])
     note: str = ""
     status: ScoreStatus = "scored"
+    counted: Mapping[str, float] = field(default_factory=dict[str, float], compare=False)
+    failures: Mapping[str, str] = field(default_factory=dict[str, str], compare=False)
+    seconds: Mapping[str, float] = field(default_factory=dict[str, float], compare=False)
 
     def __post_init__(self) -> None:
         if (self.value is None) == (self.status == "scored"):

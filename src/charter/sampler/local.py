@@ -129,7 +129,8 @@ class LocalSampler:
                 waiting[row.group] -= 1
                 if not waiting[row.group]:
                     own = [other for other in rows if other.group == row.group]
-                    done.append(self._group(prompts[row.group], encoded[row.group], own))
+                    of_step = step if stream == "train" else 0
+                    done.append(self._group(prompts[row.group], encoded[row.group], own, of_step))
             live, slots = [live[i] for i in still], [slots[i] for i in still]
             yield done
             if not live:
@@ -154,7 +155,7 @@ class LocalSampler:
             )
         return tokens.tolist(), values
 
-    def _group(self, prompt: Prompt, prompt_tokens: tuple[int, ...], rows: Sequence[_Row]) -> Group:
+    def _group(self, prompt: Prompt, prompt_tokens: tuple[int, ...], rows: Sequence[_Row], step: int) -> Group:
         rollouts: list[Rollout] = []
         for row in rows:
             assert row.stop is not None
@@ -170,7 +171,7 @@ class LocalSampler:
                     version=self._version,
                 )
             )
-        return Group(prompt=prompt, prompt_tokens=prompt_tokens, rollouts=tuple(rollouts))
+        return Group(prompt=prompt, prompt_tokens=prompt_tokens, rollouts=tuple(rollouts), step=step)
 
 
 def prompt_tokens(policy: Policy, prompt: Prompt, max_new_tokens: int) -> tuple[int, ...]:

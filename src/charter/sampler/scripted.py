@@ -37,6 +37,7 @@ class ScriptedSampler:
                 prompt=prompt,
                 prompt_tokens=self._chat.encode_prompt(prompt.messages) if self._chat else (),
                 rollouts=tuple(self._rollout(prompt, i, step, settings) for i in range(settings.group_size)),
+                step=step if stream == "train" else 0,
             )
 
     def _rollout(self, prompt: Prompt, index: int, step: int, settings: SamplingSettings) -> Rollout:
