@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from charter.errors import UsageError
 from charter.reward import as_group, load_reward
 from charter.reward.runtime import NamedReward
-from charter.reward.schema_answer import extract_json
-from charter.reward.text import format_fault
+from charter.reward.json_text import find_json
+from charter.reward.tags import format_fault
 from charter.types import Group, Prompt, Rollout, Score
 
 
@@ -207,5 +207,5 @@ def test_schema_from_a_file_and_schemas_that_are_none(tmp_path: Path) -> None:
 )
 def test_any_json_is_found_whole_or_fenced(value: Any) -> None:
     text = json.dumps(value)
-    assert extract_json(text, "auto") == value
-    assert extract_json(f"So:\n```json\n{text}\n```", "auto") == value
+    assert find_json(text, "auto") == value
+    assert find_json(f"So:\n```json\n{text}\n```", "auto") == value

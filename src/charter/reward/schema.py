@@ -1,8 +1,8 @@
 """`schema`: whether the completion holds JSON that keeps to a JSON Schema (draft 2020-12).
 
-The note has the exact path of the worst error: `$.items[2].price: 'x' is not of type 'number'`. Validation runs in a
-worker process, since patterns in a schema may take exponential time on text the model wrote. References to other
-documents are not fetched.
+The note has the exact path and keyword of the worst error: `$.items[2].price (type): 'x' is not of type 'number'`.
+JSON is read strictly (`json_text.py`). Validation runs in a worker process, since patterns in a schema may take
+exponential time on text the model wrote. References to other documents are not fetched.
 """
 
 from __future__ import annotations
@@ -10,29 +10,31 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from charter.reward.runtime import Verdict, WorkerReward
+from charter.reward.extract import PLACE_HELP, Place
+from charter.reward.math import reference_column
+from charter.reward.runtime import Verdict
+from charter.reward.text_worker import TextWorkerReward
 from charter.types import Prompt, Rollout
 
 
 class SchemaOptions(BaseModel):
-    """Options of `schema`."""
+    """Options of `schema`: exactly one of schema and column."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    document: dict[str, Any] | bool = Field(
-        alias="schema", description="The schema: a table, or the path of a JSON file."
+    document: dict[str, Any] | bool | None = Field(
+        None, alias="schema", description="The schema: a table, or the path of a JSON file."
     )
-    extract: Literal["auto", "text", "fence"] = Field(
-        "auto",
-        description="Where the JSON is: the whole text, the last fenced block, or (auto) whichever is JSON first.",
-    )
+    column: str | None = Field(None, description="Column with each row's own schema: a table or its JSON text.")
+    extract: Place = Field("auto", description=f"{PLACE_HELP} With auto the whole text counts first if it is JSON.")
     partial: bool = Field(
         False, description="Credit for part of an object: sound properties / (declared properties + unexpected ones)."
     )
+    formats: bool = Field(False, description='Whether "format" (date, email, …) is checked, not only noted.')
 
     @field_validator("document", mode="before")
     @classmethod
@@ -49,6 +51,8 @@ class SchemaOptions(BaseModel):
     @field_validator("document")
     @classmethod
     def _is_schema(cls, document: Any) -> Any:
+        if document is None:
+            return document
         from jsonschema import Draft202012Validator
         from jsonschema.exceptions import SchemaError
 
@@ -58,13 +62,30 @@ class SchemaOptions(BaseModel):
             raise ValueError(f"not a JSON Schema: at {error.json_path}: {error.message[:200]}") from None
         return document
 
+    @model_validator(mode="after")
+    def _one(self) -> SchemaOptions:
+        if (self.document is None) == (self.column is None):
+            raise ValueError("give exactly one of schema and column")
+        return self
 
-class SchemaReward(WorkerReward):
+
+class SchemaReward(TextWorkerReward):
     """1 when the JSON in the completion is valid, else 0 or, with `partial`, a share."""
 
     def __init__(self, name: str, timeout_s: float, options: SchemaOptions) -> None:
         super().__init__(name, timeout_s, "schema", options.model_dump(by_alias=True))
+        self.options = options
+
+    def required_columns(self) -> tuple[str, ...]:
+        """The column with the schema, where each row has its own."""
+        return () if self.options.column is None else (self.options.column,)
 
     def prepare(self, prompt: Prompt, rollout: Rollout) -> Mapping[str, Any] | Verdict:
-        """The text is all the schema needs."""
-        return {"text": rollout.text}
+        """The text, and the row's schema where it has its own."""
+        column = self.options.column
+        if column is None:
+            return {"text": rollout.text}
+        schema = reference_column(prompt, column)
+        if isinstance(schema, Verdict):
+            return schema
+        return {"text": rollout.text, "schema": schema, "row": f"row {prompt.id}, column {column!r}: "}
