@@ -255,8 +255,8 @@ def _listed(function: Callable[..., Any]) -> Callable[..., Any]:
 
 _TEXT = """
     capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit isidentifier islower
-    isnumeric isspace istitle isupper lower lstrip partition removeprefix removesuffix rfind rindex rpartition rsplit rstrip
-    split splitlines startswith strip swapcase title upper
+    isnumeric isspace istitle isupper lower lstrip partition removeprefix removesuffix rfind rindex rpartition
+    rsplit rstrip split splitlines startswith strip swapcase title upper
 """
 _SET = "difference intersection isdisjoint issubset issuperset symmetric_difference union"
 
