@@ -1,8 +1,10 @@
-"""Any Python function as a reward, with TRL's signature.
+"""Any Python function as a reward: TRL's signature, verl's, OpenRLHF's, verifiers', Inspect's or a plain one.
 
-A function named in a recipe (`rules.py:short`, `package.module:name`) is imported, inspected and called in worker
-processes, never in the trainer. The completions of a prompt are handed over together, under `timeout_s` times their
-number; when that call raises, dies or hangs they are tried again one by one, so that only the guilty one fails. A
+A function named in a recipe (`rules.py:short`, `package.module:name`) is imported, recognised (`adapters/`) and called
+in worker processes, never in the trainer. Two keys of the recipe are for this file: `signature` says what the function
+is where its parameters do not, and `columns = {parameter = "column"}` fills a parameter from a column of another name.
+
+The completions of a prompt are handed over together, under `timeout_s` times their number; when that call raises, dies or hangs they are tried again one by one, so that only the guilty one fails. A
 function whose number for one completion depends on the others must say so with an attribute,
 `f.row_independent = False`; then the whole group fails instead.
 
@@ -16,11 +18,14 @@ import abc
 import asyncio
 import difflib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from charter.errors import Problem
-from charter.reward.call import SPECIAL, call, describe
+from charter.reward.adapters import open_reward
+from charter.reward.adapters.shape import at_path
+from charter.reward.call import SourceError
 from charter.reward.frames import encode
 from charter.reward.pool import WorkerError, WorkerPool
 from charter.reward.runtime import NamedReward, Verdict, failed, from_reply
@@ -32,59 +37,100 @@ class CallError(Exception):
     """A call that brought no numbers; the text says why."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionOptions:
+    """A recipe's keys for one function, sorted.
+
+    signature: as the recipe names it, or None. columns: parameter → column. own: what the function itself is given.
+    """
+
+    signature: str | None
+    columns: Mapping[str, str]
+    own: Mapping[str, Any]
+
+    @classmethod
+    def sort(cls, options: Mapping[str, Any]) -> FunctionOptions:
+        """Take `signature` and `columns` out. Raises: SourceError when one of them is no such thing."""
+        own = dict(options)
+        signature, columns = own.pop("signature", None), own.pop("columns", {})
+        if signature is not None and not isinstance(signature, str):
+            raise SourceError(f"signature is {signature!r:.60}; expected one of the names of signatures")
+        if not isinstance(columns, Mapping) or not all(isinstance(v, str) for v in columns.values()):
+            raise SourceError(f'columns is {columns!r:.60}; expected a table {{parameter = "column"}}')
+        return cls(signature=signature, columns=dict(columns), own=own)
+
+
 class FunctionReward(NamedReward):
-    """What both kinds of functions share: which arguments they get, and the second try."""
+    """What both kinds of functions share: which arguments they get, and the second try.
+
+    signature: which it has; reason: why it was taken for that.
+    """
 
     maximum = None
 
-    def __init__(self, name: str, timeout_s: float, facts: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, timeout_s: float, facts: Mapping[str, Any], options: FunctionOptions) -> None:
         super().__init__(name, timeout_s)
-        self._names = [p["name"] for p in facts["parameters"]]
-        self._required = [p["name"] for p in facts["parameters"] if p["required"]]
-        self._takes_all = bool(facts["takes_all"])
+        self.signature: str = facts["signature"]
+        self.reason: str = facts["reason"]
+        self._names: list[str] = facts["names"]
+        self._allowed: list[str] = facts["options"]
+        self._needs: list[tuple[str, list[str]]] = [
+            (one["parameter"], one["columns"]) for one in facts["needs"] if one["parameter"] not in options.own
+        ]
+        self._wants: list[str] | None = facts["wants"]
         self._row_independent = bool(facts["row_independent"])
-        self._options = dict(options)
+        self._columns = options.columns
+        self._options = dict(options.own)
 
     def option_problems(self, where: str) -> list[Problem]:
         """Options that are no parameter of the function."""
-        allowed = [name for name in self._names if name not in SPECIAL]
+        takes_any = self._wants is None  # a **kwargs, which any column may fill
+        known = [*self._names, *(name for name, _ in self._needs)]
+        wrong = [(name, self._allowed, name) for name in self._options if name not in self._allowed]
+        if not takes_any:
+            wrong += [(f"columns.{name}", known, name) for name in self._columns if name not in known]
         problems = []
-        for name in self._options:
-            if name not in allowed:
-                near = difflib.get_close_matches(name, allowed, n=1)
-                hint = f"Did you mean {near[0]!r}? " if near else ""
-                found = (
-                    f"the function {self.name!r} has no parameter {name!r} (it has: {', '.join(self._names) or 'none'})"
-                )
-                problems.append(
-                    Problem(where=f"{where}.{name}", found=found, fix=f"{hint}Remove the key or add the parameter")
-                )
+        for key, allowed, name in wrong:
+            near = difflib.get_close_matches(name, allowed, n=1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            found = f"the function {self.name!r} has no parameter {name!r} (it has: {', '.join(self._names) or 'none'})"
+            problems.append(
+                Problem(where=f"{where}.{key}", found=found, fix=f"{hint}Remove the key or add the parameter")
+            )
         return problems
 
+    def _sources(self) -> list[tuple[str, list[str]]]:
+        """Each parameter that a column must fill, with the places it may come from."""
+        return [(name, [self._columns[name]] if name in self._columns else paths) for name, paths in self._needs]
+
     def required_columns(self) -> tuple[str, ...]:
-        """Parameters without a default that neither the completions nor an option fill."""
-        return tuple(n for n in self._required if n not in SPECIAL and n not in self._options)
+        """Columns for the parameters that neither a default, nor the completions, nor an option fill."""
+        return tuple(paths[0].partition(".")[0] for _, paths in self._sources())
 
     def check_columns(self, columns: Sequence[str], source: str) -> list[Problem]:
         """Parameters that nothing fills, each with the nearest column."""
         problems = []
-        for name in self.required_columns():
-            if name in columns:
+        for name, paths in self._sources():
+            if any(path in columns or path.partition(".")[0] in columns for path in paths):
                 continue
-            near = difflib.get_close_matches(name, columns, n=1)
+            near = difflib.get_close_matches(paths[0], columns, n=1)
             have = ", ".join(repr(c) for c in columns) or "none besides the prompt"
-            found = f"its parameter {name!r} is no column of {source} (columns: {have})"
+            where = "" if paths == [name] else f", filled from {' or '.join(map(repr, paths))},"
+            found = f"its parameter {name!r}{where} is no column of {source} (columns: {have})"
             hint = f"Did you mean {near[0]!r}? " if near else ""
-            fix = f"{hint}Rename the parameter, give it a default, add the column, or set it as an option"
+            fix = f"{hint}Add the column, set the parameter as an option, or name its column: columns.{name} = …"
             problems.append(Problem(where=f"reward {self.name!r}", found=found, fix=fix))
         return problems
 
     async def judge(self, prompt: Prompt, rollouts: Sequence[Rollout]) -> Sequence[Verdict]:
         """Call the function on all completions; on a failure, on each alone."""
-        missing = [c for c in self.required_columns() if c not in prompt.fields]
-        if missing:
+        for name, paths in self._sources():
+            if any(at_path(prompt.fields, path)[0] for path in paths):
+                continue
             have = ", ".join(map(repr, prompt.fields)) or "none"
-            note = f"row {prompt.id} has no column {missing[0]!r} for the parameter of that name (its columns: {have})"
+            of = "of that name" if paths == [name] else repr(name)
+            column = " or ".join(map(repr, paths))
+            note = f"row {prompt.id} has no column {column} for the parameter {of} (its columns: {have})"
             return [failed(note)] * len(rollouts)
         try:
             return await self._together(prompt, rollouts)
@@ -94,12 +140,17 @@ class FunctionReward(NamedReward):
         return await asyncio.gather(*(self._alone(prompt, rollout) for rollout in rollouts))
 
     async def _together(self, prompt: Prompt, rollouts: Sequence[Rollout]) -> list[Verdict]:
-        wanted = prompt.fields if self._takes_all else {k: v for k, v in prompt.fields.items() if k in self._names}
+        fields = dict(prompt.fields)
+        for name, path in self._columns.items():
+            there, value = at_path(prompt.fields, path)
+            if there:
+                fields[name] = value
+        wanted = fields if self._wants is None else {k: v for k, v in fields.items() if k in self._wants}
         work = {
             "messages": [dict(m) for m in prompt.messages],
             "texts": [r.text for r in rollouts],
             "tokens": [list(r.tokens) for r in rollouts],
-            "columns": dict(wanted),
+            "columns": wanted,
             "options": self._options,
         }
         replies, seconds = await self._call(work, self.timeout_s * len(rollouts))
@@ -119,17 +170,19 @@ class FunctionReward(NamedReward):
 class SourceReward(FunctionReward):
     """A function named by its place, run in worker processes.
 
-    Raises: WorkerError when it cannot be imported or found.
+    Raises: WorkerError when it cannot be imported, found or recognised; SourceError for keys that are no such thing.
     """
 
     def __init__(self, source: str, timeout_s: float, options: Mapping[str, Any]) -> None:
-        self._pool = WorkerPool("function", {"source": source}, bounded=False)
+        sorted_options = FunctionOptions.sort(options)
+        setup = {"source": source, "signature": sorted_options.signature, "options": dict(sorted_options.own)}
+        self._pool = WorkerPool("function", setup, bounded=False)
         try:
             facts = self._pool.start()
         except BaseException:
             self._pool.close()
             raise
-        super().__init__(source.rpartition(":")[2].rpartition(".")[2], timeout_s, facts, options)
+        super().__init__(source.rpartition(":")[2].rpartition(".")[2], timeout_s, facts, sorted_options)
 
     @property
     def pool(self) -> WorkerPool:
@@ -152,9 +205,10 @@ class SourceReward(FunctionReward):
 class ObjectReward(FunctionReward):
     """A function object, run in a thread; a call over its limit is abandoned, since a thread cannot be killed."""
 
-    def __init__(self, function: Callable[..., Any], timeout_s: float, options: Mapping[str, Any]) -> None:
-        super().__init__(getattr(function, "__name__", type(function).__name__), timeout_s, describe(function), options)
-        self._function = function
+    def __init__(self, function: Any, timeout_s: float, options: Mapping[str, Any]) -> None:
+        sorted_options = FunctionOptions.sort(options)
+        self._handler, facts = open_reward(function, sorted_options.signature, sorted_options.own)
+        super().__init__(getattr(function, "__name__", type(function).__name__), timeout_s, facts, sorted_options)
 
     async def _call(self, work: Mapping[str, Any], limit_s: float) -> tuple[Sequence[Mapping[str, Any]], float]:
         loop = asyncio.get_running_loop()
@@ -170,7 +224,7 @@ class ObjectReward(FunctionReward):
 
         def work_on_it() -> None:
             try:
-                result, cause = call(self._function, work), ""
+                result, cause = self._handler(work), ""
             except BaseException as error:  # noqa: BLE001 - SystemExit in a user's function is its failure
                 result, cause = None, describe_error(error)
             try:

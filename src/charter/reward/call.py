@@ -1,7 +1,7 @@
 """Calling a Python function as a reward: find it, read its signature, call it, read its numbers.
 
 Used in the worker process for functions named in a recipe, and in a thread for function objects given through the API.
-The signature is TRL's: `f(prompts, completions, completion_ids, <columns>…, **kwargs) -> list of numbers or None`,
+The signature here is TRL's (others: `adapters/`): `f(prompts, completions, completion_ids, <columns>…, **kwargs) -> list of numbers or None`,
 each argument a list with one entry per completion.
 """
 
@@ -53,8 +53,8 @@ def _module(place: str) -> Any:
     return importlib.import_module(place)
 
 
-def find_function(source: str) -> Callable[..., Any]:
-    """The function that `path/to/file.py:name` or `package.module:name` names. Raises: SourceError."""
+def find_object(source: str) -> Any:
+    """What `path/to/file.py:name` or `package.module:name` names. Raises: SourceError."""
     place, _, name = source.rpartition(":")
     module = _module(place)
     function: Any = module
@@ -65,28 +65,7 @@ def find_function(source: str) -> Callable[..., Any]:
             hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(sorted(names)[:10]) or 'no functions'}"
             raise SourceError(f"{place!r} has no {name!r}; {hint}")
         function = getattr(function, part)
-    if not callable(function) or isinstance(function, type):
-        raise SourceError(f"{source!r} is a {type(function).__name__}, not a function")
     return function
-
-
-def describe(function: Callable[..., Any]) -> dict[str, Any]:
-    """What a function takes.
-
-    Returns: {"parameters": [{"name", "required"}], "takes_all": it has **kwargs, "row_independent": whether a batch
-    that fails may be tried again one completion at a time (False when the function has an attribute of that name that
-    is false)}. Raises: SourceError when it has no signature.
-    """
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        raise SourceError(f"{function!r} has no signature that can be read") from None
-    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    return {
-        "parameters": [{"name": p.name, "required": p.default is p.empty} for p in named],
-        "takes_all": any(p.kind is p.VAR_KEYWORD for p in parameters),
-        "row_independent": bool(getattr(function, "row_independent", True)),
-    }
 
 
 def _number(value: Any) -> dict[str, Any]:
@@ -165,6 +144,10 @@ async def _wait_for(awaitable: Any) -> Any:
 def open_function(
     options: Mapping[str, Any],
 ) -> tuple[Callable[[Mapping[str, Any]], list[dict[str, Any]]], dict[str, Any]]:
-    """Set a worker up for a function: import it and describe it."""
-    function = find_function(options["source"])
-    return (lambda work: call(function, work)), describe(function)
+    """Set a worker up for a function: import it, recognise its signature and describe it.
+
+    options: {"source", "signature": a name or None, "options": of the recipe}.
+    """
+    from charter.reward.adapters import open_reward
+
+    return open_reward(find_object(options["source"]), options["signature"], options["options"])

@@ -86,13 +86,11 @@ def _make(name: object, timeout_s: float, options: Mapping[str, Any], where: str
     if not (math.isfinite(timeout_s) and timeout_s > 0):
         found = f"timeout_s is {timeout_s!r}"
         return [Problem(where=where, found=found, fix="Give a positive number of seconds for one completion")]
-    if callable(name):
+    if not isinstance(name, str):
         try:
             return _with_sound_options(ObjectReward(name, timeout_s, options), where)
         except SourceError as error:
-            return [Problem(where=where, found=str(error), fix="Pass a function with a readable signature")]
-    if not isinstance(name, str):
-        return [Problem(where=where, found=f"{name!r:.80} is no reward", fix="Give a name or a function")]
+            return [Problem(where=where, found=f"{name!r:.80}: {error}", fix="Pass a reward function or its name")]
     if name in BUILT_IN:
         module, class_name, _ = BUILT_IN[name]
         model = options_model(name)
@@ -109,7 +107,7 @@ def _make(name: object, timeout_s: float, options: Mapping[str, Any], where: str
         return [Problem(where=where, found=f"there is no reward {name!r}", fix=fix)]
     try:
         return _with_sound_options(SourceReward(name, timeout_s, options), where)
-    except WorkerError as error:
+    except (WorkerError, SourceError) as error:
         said = str(error).removeprefix("its worker did not start: ")
         return [
             Problem(
