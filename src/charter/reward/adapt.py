@@ -4,9 +4,9 @@ A function named in a recipe (`rules.py:short`, `package.module:name`) is import
 in worker processes, never in the trainer. Two keys of the recipe are for this file: `signature` says what the function
 is where its parameters do not, and `columns = {parameter = "column"}` fills a parameter from a column of another name.
 
-The completions of a prompt are handed over together, under `timeout_s` times their number; when that call raises, dies or hangs they are tried again one by one, so that only the guilty one fails. A
-function whose number for one completion depends on the others must say so with an attribute,
-`f.row_independent = False`; then the whole group fails instead.
+The completions of a prompt are handed over together, under `timeout_s` times their number; when that call raises, dies
+or hangs they are tried again one by one, so that only the guilty one fails. A function whose number for one completion
+depends on the others must say so with an attribute, `f.row_independent = False`; then the whole group fails instead.
 
 A function *object* given through the API runs in a thread of this process: one that hangs cannot be killed, only
 abandoned.

@@ -90,7 +90,7 @@ def _make(name: object, timeout_s: float, options: Mapping[str, Any], where: str
         try:
             return _with_sound_options(ObjectReward(name, timeout_s, options), where)
         except SourceError as error:
-            return [Problem(where=where, found=f"{name!r:.80}: {error}", fix="Pass a reward function or its name")]
+            return [Problem(where=where, found=f"{name!r:.80} is no reward: {error}", fix="Pass a reward function or its name")]
     if name in BUILT_IN:
         module, class_name, _ = BUILT_IN[name]
         model = options_model(name)

@@ -11,7 +11,7 @@ from charter.reward.adapters.plain import open_plain
 from charter.reward.adapters.recognise import SIGNATURES, recognise
 from charter.reward.adapters.shape import Handler, Opened, named, parameters_of, takes_all
 from charter.reward.adapters.trl import open_trl
-from charter.reward.adapters.verifiers import SINGLE, is_rubric, is_rubric_class, open_verifiers
+from charter.reward.adapters.verifiers_rubric import SINGLE, is_rubric, is_rubric_class, open_verifiers
 from charter.reward.adapters.verl import open_verl
 from charter.reward.call import SourceError
 
