@@ -1,7 +1,8 @@
 """Calling a Python function as a reward: find it, read its signature, call it, read its numbers.
 
 Used in the worker process for functions named in a recipe, and in a thread for function objects given through the API.
-The signature here is TRL's (others: `adapters/`): `f(prompts, completions, completion_ids, <columns>…, **kwargs) -> list of numbers or None`,
+The signature here is TRL's (others: `adapters/`):
+`f(prompts, completions, completion_ids, <columns>…, **kwargs) -> list of numbers or None`,
 each argument a list with one entry per completion.
 """
 

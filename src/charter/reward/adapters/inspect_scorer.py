@@ -1,9 +1,9 @@
 """Inspect: `async score(state: TaskState, target: Target) -> Score`, or the `@scorer` function that makes one.
 
 The target is the column `target` (or the one that `columns = {target = "…"}` names), the metadata the column
-`metadata` or else all columns. The options of the recipe are those of the `@scorer` function. A value "C" is 1, "I" and
-"N" 0, "P" 0.5; yes/no, true/false and numbers read as Inspect reads them; None and NaN (unscored) abstain; a table needs
-`value = "key"`. Any other value fails: Inspect takes it for 0.
+`metadata` or else all columns. The options of the recipe are those of the `@scorer` function. A value "C" is 1, "I"
+and "N" 0, "P" 0.5; yes/no, true/false and numbers read as Inspect reads them; None and NaN (unscored) abstain; a table
+needs `value = "key"`. Any other value fails: Inspect takes it for 0.
 
 Source: UKGovernmentBEIS/inspect_ai 0.3.285, scorer/_scorer.py and scorer/_metric.py (value_to_float).
 """
