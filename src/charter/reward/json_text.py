@@ -12,7 +12,7 @@ import math
 import re
 from typing import Any, NoReturn
 
-from charter.reward.extract import MissingPlaceError, Place, find_place
+from charter.reward.extract import Place, find_place
 
 LONGEST = 1_000_000
 """Characters of a document."""
@@ -100,22 +100,14 @@ def find_json(text: str, place: Place) -> Any:
         return load_json(part)
 
 
-def same_json(a: object, b: object, tolerance: float = 0.0) -> bool:
-    """Equality of JSON values: true is not 1, 1 is 1.0, order of keys is nothing, order of items is everything.
-
-    tolerance: relative, for numbers that are not both integers.
-    """
+def same_json(a: object, b: object) -> bool:
+    """Equality of JSON values: true is not 1, 1 is 1.0, order of keys is nothing, order of items is everything."""
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b
     if isinstance(a, (int, float)) and isinstance(b, (int, float)):
-        if a == b or (isinstance(a, int) and isinstance(b, int)):
-            return a == b
-        return tolerance > 0 and math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
+        return a == b
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same_json(a[key], b[key], tolerance) for key in a)
+        return a.keys() == b.keys() and all(same_json(a[key], b[key]) for key in a)
     if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(same_json(x, y, tolerance) for x, y in zip(a, b, strict=True))
+        return len(a) == len(b) and all(same_json(x, y) for x, y in zip(a, b, strict=True))
     return type(a) is type(b) and a == b
-
-
-__all__ = ["MissingPlaceError", "find_json", "load_json", "nests_deeper", "same_json"]

@@ -22,7 +22,7 @@ SCRIPTS: Mapping[str, tuple[tuple[int, int], ...]] = {
     "hangul": ((0x1100, 0x11FF), (0x3131, 0x318E), (0xAC00, 0xD7A3)),
     "han": ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x323AF)),
 }
-"""Script → ranges of code points, both ends included. Greek letters of formulas are taken out before counting."""
+"""Script → ranges of code points, both ends included."""
 
 LANGUAGES: Mapping[str, tuple[str, ...]] = {
     "en": ("latin",),

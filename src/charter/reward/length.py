@@ -163,7 +163,7 @@ class CosineLengthReward(NamedReward):
         return (self._column,)
 
     async def judge(self, prompt: Prompt, rollouts: Sequence[Rollout]) -> Sequence[Verdict]:
-        """Ask whether each is right, then weigh its length; what the other reward abstains or fails on, so does this."""
+        """Ask whether each is right, then weigh its length; abstain and fail with the reward that was asked."""
         if self._judge is None:
             assert self._column is not None
             answers: Sequence[Verdict] = [_flag(prompt, self._column)] * len(rollouts)

@@ -29,6 +29,8 @@ BUILT_IN: Mapping[str, tuple[str, str, str]] = {
     "repetition": ("charter.reward.repetition", "RepetitionReward", "RepetitionOptions"),
     "language": ("charter.reward.language", "LanguageReward", "LanguageOptions"),
     "schema": ("charter.reward.schema", "SchemaReward", "SchemaOptions"),
+    "tool_call": ("charter.reward.tool", "ToolCallReward", "ToolCallOptions"),
+    "csv": ("charter.reward.csv_table", "CsvReward", "CsvOptions"),
     "reasoning_gym": ("charter.reward.gym", "GymReward", "GymOptions"),
 }
 """Name → module, class, options model."""
@@ -90,7 +92,11 @@ def _make(name: object, timeout_s: float, options: Mapping[str, Any], where: str
         try:
             return _with_sound_options(ObjectReward(name, timeout_s, options), where)
         except SourceError as error:
-            return [Problem(where=where, found=f"{name!r:.80} is no reward: {error}", fix="Pass a reward function or its name")]
+            return [
+                Problem(
+                    where=where, found=f"{name!r:.80} is no reward: {error}", fix="Pass a reward function or its name"
+                )
+            ]
     if name in BUILT_IN:
         module, class_name, _ = BUILT_IN[name]
         model = options_model(name)

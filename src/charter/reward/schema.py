@@ -16,8 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from charter.reward.extract import PLACE_HELP, Place
 from charter.reward.math import reference_column
-from charter.reward.runtime import Verdict
-from charter.reward.text_worker import TextWorkerReward
+from charter.reward.runtime import Verdict, WorkerReward
 from charter.types import Prompt, Rollout
 
 
@@ -69,7 +68,7 @@ class SchemaOptions(BaseModel):
         return self
 
 
-class SchemaReward(TextWorkerReward):
+class SchemaReward(WorkerReward):
     """1 when the JSON in the completion is valid, else 0 or, with `partial`, a share."""
 
     def __init__(self, name: str, timeout_s: float, options: SchemaOptions) -> None:

@@ -12,8 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from charter.reward.math import reference_column
-from charter.reward.runtime import NamedReward, Verdict, scored
-from charter.reward.text_worker import TextWorkerReward
+from charter.reward.runtime import NamedReward, Verdict, WorkerReward, scored
 from charter.types import Prompt, Rollout
 
 
@@ -83,7 +82,7 @@ class RegexOptions(BaseModel):
         return pattern
 
 
-class RegexReward(TextWorkerReward):
+class RegexReward(WorkerReward):
     """1 when the pattern matches, else 0."""
 
     def __init__(self, name: str, timeout_s: float, options: RegexOptions) -> None:

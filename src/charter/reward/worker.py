@@ -29,6 +29,8 @@ TASKS: Mapping[str, str] = {
     "math": "charter.reward.math_answer:open_judge",
     "regex": "charter.reward.text_pattern:open_judge",
     "schema": "charter.reward.schema_answer:open_judge",
+    "tool_call": "charter.reward.tool_answer:open_judge",
+    "csv": "charter.reward.csv_answer:open_judge",
     "reasoning_gym": "charter.reward.gym_scorer:open_judge",
     "function": "charter.reward.call:open_function",
 }
