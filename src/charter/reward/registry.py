@@ -28,6 +28,7 @@ BUILT_IN: Mapping[str, tuple[str, str, str]] = {
     "cosine_length": ("charter.reward.length", "CosineLengthReward", "CosineOptions"),
     "repetition": ("charter.reward.repetition", "RepetitionReward", "RepetitionOptions"),
     "language": ("charter.reward.language", "LanguageReward", "LanguageOptions"),
+    "code": ("charter.reward.code", "CodeReward", "CodeOptions"),
     "schema": ("charter.reward.schema", "SchemaReward", "SchemaOptions"),
     "tool_call": ("charter.reward.tool", "ToolCallReward", "ToolCallOptions"),
     "csv": ("charter.reward.csv_table", "CsvReward", "CsvOptions"),
