@@ -48,16 +48,19 @@ def _reward(reward: RewardTable, key: str, found: Callable[[str, str], str]) -> 
     for option, value in reward.options.items():
         if isinstance(value, str) and Path(value).suffix in _FILE_SUFFIXES:
             update[option] = found(value, f"{key}.{option}")
+        elif option == "folder" and isinstance(value, str):
+            update[option] = found(f"{value.rstrip('/') or '/'}/", f"{key}.{option}")
     return RewardTable.model_validate({**reward.model_dump(), **update})
 
 
 def _from_here(name: str, order: tuple[Path, ...]) -> str:
+    """The first of the folders' files of that name, or folders where the name ends in a slash."""
     expanded = Path(name).expanduser()
     if expanded.is_absolute():
         return str(expanded)
     for folder in order:
         try:
-            if (folder / expanded).is_file():
+            if (folder / expanded).is_dir() if name.endswith("/") else (folder / expanded).is_file():
                 return _relative(folder / expanded)
         except (OSError, ValueError):  # not a possible file name, so it names something else
             return name

@@ -32,6 +32,7 @@ BUILT_IN: Mapping[str, tuple[str, str, str]] = {
     "schema": ("charter.reward.schema", "SchemaReward", "SchemaOptions"),
     "tool_call": ("charter.reward.tool", "ToolCallReward", "ToolCallOptions"),
     "csv": ("charter.reward.csv_table", "CsvReward", "CsvOptions"),
+    "sql_result": ("charter.reward.sql", "SqlReward", "SqlOptions"),
     "reasoning_gym": ("charter.reward.gym", "GymReward", "GymOptions"),
 }
 """Name → module, class, options model."""
