@@ -4,7 +4,7 @@
     for step, chosen in prompts.train.steps(8): ...
 
 Rows take TRL's forms (`prompt`, `messages`, `prompt` + `completion`), from JSON lines, Parquet, the Hugging Face
-hub (`hf:NAME`) or a generator (`arithmetic:addition`, `reasoning_gym:TASK`). Imports no torch.
+hub (`hf:NAME`) or a generator (`arithmetic:addition`, `programs:tiny`, `reasoning_gym:TASK`). Imports no torch.
 
 *Not here*: turning messages into tokens, `charter.model.chat`; which rewards need which column, `charter.reward`.
 """

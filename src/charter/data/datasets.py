@@ -57,7 +57,9 @@ def load_prompts(table: DataSettings, seed: int) -> PromptSet:
         MissingExtra: the source needs a package that is not installed.
     """
     if table.prompts is None:
-        raise DataError("data.prompts is not set. Name a file, arithmetic:addition, reasoning_gym:TASK or hf:NAME")
+        raise DataError(
+            "data.prompts is not set. Name a file, arithmetic:addition, programs:tiny, reasoning_gym:TASK or hf:NAME"
+        )
     source = table.prompts
     if table.template is not None:
         check_template(table.template)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from charter.data.programs import tiny_programs
 from charter.data.reading import Located
 from charter.errors import DataError, MissingExtra
 
@@ -17,13 +18,13 @@ _LARGEST_SEARCH = 20
 
 def is_procedural(source: str) -> bool:
     """Whether a source is made by a program rather than read."""
-    return source.startswith(("arithmetic:", "reasoning_gym:"))
+    return source.startswith(("arithmetic:", "programs:", "reasoning_gym:"))
 
 
 def generate_rows(source: str, options: Mapping[str, Any], size: int | None, seed: int) -> Iterator[Located]:
     """`size` different questions (1000 when None), the same for the same seed.
 
-    Rows have `question`, `answer`, `task` and, from reasoning-gym, `metadata`.
+    Rows have `question`, `answer`, `task` and, from reasoning-gym, `metadata`; of `programs:tiny`, see `programs.py`.
 
     Raises:
         DataError: unknown task or option, or fewer different questions than asked for.
@@ -31,7 +32,7 @@ def generate_rows(source: str, options: Mapping[str, Any], size: int | None, see
     """
     kind, _, task = source.partition(":")
     wanted = DEFAULT_SIZE if size is None else size
-    draw = _arithmetic(task, options, seed) if kind == "arithmetic" else _reasoning_gym(task, options, seed, wanted)
+    draw = _drawer(kind, task, options, seed, wanted)
     seen: set[str] = set()
     index = 0
     while len(seen) < wanted:
@@ -45,6 +46,16 @@ def generate_rows(source: str, options: Mapping[str, Any], size: int | None, see
         if row["question"] not in seen:
             seen.add(row["question"])
             yield f"{source} #{index - 1}", row
+
+
+def _drawer(kind: str, task: str, options: Mapping[str, Any], seed: int, size: int) -> Callable[[int], dict[str, Any]]:
+    if kind == "arithmetic":
+        return _arithmetic(task, options, seed)
+    if kind == "reasoning_gym":
+        return _reasoning_gym(task, options, seed, size)
+    if task != "tiny":
+        raise DataError(f"programs:{task}: there is no such task. Use programs:tiny")
+    return tiny_programs(options, seed)
 
 
 def _arithmetic(task: str, options: Mapping[str, Any], seed: int) -> Callable[[int], dict[str, Any]]:

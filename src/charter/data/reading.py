@@ -35,7 +35,7 @@ def read_rows(source: str, options: Mapping[str, Any], size: int | None) -> Iter
         if not path.is_file():
             raise DataError(
                 f"{source}: there is no such file. Give a .jsonl or .parquet file, arithmetic:addition, "
-                "reasoning_gym:TASK or hf:NAME"
+                "programs:tiny, reasoning_gym:TASK or hf:NAME"
             )
         if path.suffix in (".jsonl", ".ndjson"):
             rows = _json_lines(path)
