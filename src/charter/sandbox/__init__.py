@@ -6,7 +6,22 @@
 What each layer does and which tier has which: docs/sandbox.md.
 """
 
-from charter.sandbox.job import CallSuite, CallTest, CheckerSuite, Limits, Outcome, Sandbox, StdioCase, Verdict
+from typing import TYPE_CHECKING, Any
+
+from charter.sandbox.job import (
+    CallSuite,
+    CallTest,
+    CheckerSuite,
+    Limits,
+    Outcome,
+    QueryResult,
+    Sandbox,
+    StdioCase,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from charter.sandbox.opening import open_sandbox
 
 __all__ = [
     "CallSuite",
@@ -14,7 +29,17 @@ __all__ = [
     "CheckerSuite",
     "Limits",
     "Outcome",
+    "QueryResult",
     "Sandbox",
     "StdioCase",
     "Verdict",
+    "open_sandbox",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "open_sandbox":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from charter.sandbox.opening import open_sandbox
+
+    return open_sandbox

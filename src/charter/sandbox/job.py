@@ -111,6 +111,16 @@ class Verdict:
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryResult:
+    """What an SQL query found. outcome "passed" means that it ran; columns and rows are empty otherwise."""
+
+    outcome: Outcome
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[None | int | float | str | bytes, ...], ...] = ()
+    note: str = ""
+
+
 @runtime_checkable
 class Sandbox(Protocol):
     """Somewhere to run programs. `close` frees it; the methods may be awaited at the same time, from one event loop.
@@ -126,12 +136,21 @@ class Sandbox(Protocol):
         """Ask the program for the value of each call and judge the values outside."""
         ...
 
-    async def run_stdio(self, program: str, cases: Sequence[StdioCase], limits: Limits) -> Verdict:
-        """Run the program once per case and compare what it wrote with what was expected, whole."""
+    async def run_stdio(
+        self, program: str, cases: Sequence[StdioCase], limits: Limits, *, every: bool = False
+    ) -> Verdict:
+        """Run the program once per case and compare what it wrote with what was expected, whole.
+
+        every: go on after a case that did not pass, so that `passed` counts all of them.
+        """
         ...
 
     async def run_checker(self, program: str, suite: CheckerSuite, limits: Limits) -> Verdict:
         """Run test code against the program."""
+        ...
+
+    async def run_query(self, query: str, database: bytes, limits: Limits) -> QueryResult:
+        """Run one SQL statement that only reads on a copy of an SQLite database (the bytes of its file)."""
         ...
 
     def close(self) -> None:

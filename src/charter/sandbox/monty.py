@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from charter.errors import MissingExtra
-from charter.sandbox.job import CallSuite, CheckerSuite, Limits, StdioCase, Verdict
+from charter.sandbox.job import CallSuite, CheckerSuite, Limits, QueryResult, StdioCase, Verdict
 from charter.sandbox.monty_process import MontyWorker, WorkerCrashed, WorkerFault, WorkerOverran
 from charter.sandbox.wire import WireError, calls_body, read_verdict, stdio_body
 
@@ -36,6 +36,7 @@ SLACK_S = 10.0
 BASE_MEMORY_BYTES = 3 * 1024**3
 """Address space of worker and interpreter beside what a program may use: bindings, and answers while they cross."""
 NO_CHECKER = "mode checker needs all of Python; use a sandbox of kind A, B or C (or remote, served by one of them)"
+NO_QUERY = "the sandbox monty has no SQLite; use a sandbox of kind A, B or C (or remote, served by one of them)"
 
 
 def _kill_all(workers: set[MontyWorker], lock: threading.Lock) -> None:
@@ -70,14 +71,20 @@ class MontySandbox:
         job = {"mode": "calls", **calls_body(program, suite, limits)}
         return await self._judge(job, len(suite.tests), limits, executions=1)
 
-    async def run_stdio(self, program: str, cases: Sequence[StdioCase], limits: Limits) -> Verdict:
+    async def run_stdio(
+        self, program: str, cases: Sequence[StdioCase], limits: Limits, *, every: bool = False
+    ) -> Verdict:
         """Run the program once per case; `input()` is its only standard input."""
-        job = {"mode": "stdio", **stdio_body(program, cases, limits)}
+        job = {"mode": "stdio", **stdio_body(program, cases, limits, every=every)}
         return await self._judge(job, len(cases), limits, executions=len(cases))
 
     async def run_checker(self, program: str, suite: CheckerSuite, limits: Limits) -> Verdict:
         """Not in this kind: sandbox_error with a sentence that names the others."""
         return _error(NO_CHECKER, 1)
+
+    async def run_query(self, query: str, database: bytes, limits: Limits) -> QueryResult:
+        """Not in this kind: sandbox_error with a sentence that names the others."""
+        return QueryResult(outcome="sandbox_error", note=NO_QUERY)
 
     def close(self) -> None:
         """Kill every worker; what runs gets the outcome sandbox_error."""

@@ -38,7 +38,7 @@ def input(prompt=''):
 """The subset has no standard input; this gives it `input()`."""
 
 
-class _Stopped(Exception):
+class _Stopped(Exception):  # noqa: N818 - reads as the condition it names
     """A feed that did not finish; carries the outcome and its note."""
 
     def __init__(self, outcome: Outcome, note: str) -> None:
@@ -136,7 +136,7 @@ class Runner:
         return Verdict(outcome=outcome, passed=passed, total=total, seconds=time.monotonic() - started, note=first)
 
     def _fault_of(self, suite: CallSuite, limits: Limits) -> str:
-        """Why the suite itself cannot run in the subset, "" if it can: found without any program, so none can cause it."""
+        """Why the suite cannot run in the subset, "" if it can; found without a program, so that none can cause it."""
         key = json.dumps([suite.setup, [test.calls for test in suite.tests], asdict(limits)])
         if key not in self._faults:
             if len(self._faults) >= _MOST_KNOWN_SUITES:
@@ -162,8 +162,8 @@ class Runner:
                     return f"the tests cannot run here: {what}: {stop.note}{lacking}"
         return ""
 
-    def run_stdio(self, program: str, cases: Sequence[StdioCase], limits: Limits) -> Verdict:
-        """One session per case."""
+    def run_stdio(self, program: str, cases: Sequence[StdioCase], limits: Limits, *, every: bool) -> Verdict:
+        """One session per case, until one does not pass; all of them if `every`."""
         started, passed = time.monotonic(), 0
         outcome: Outcome = "failed"
         first = ""
@@ -175,6 +175,8 @@ class Runner:
             passed += found == "passed"
             if found != "passed" and not first:
                 outcome, first = found, f"case {number} of {len(cases)}: {note}"
+            if found != "passed" and not every:
+                break
         if passed == len(cases) > 0:
             outcome = "passed"
         seconds = time.monotonic() - started

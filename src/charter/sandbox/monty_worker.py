@@ -80,7 +80,7 @@ def run_job(runner: Runner, job: Mapping[str, Any]) -> Verdict:
         limits = limits_of(job["limits"])
         if job["mode"] == "calls":
             return runner.run_calls(job["program"], suite_of(job["tests"], job["setup"]), limits)
-        return runner.run_stdio(job["program"], cases_of(job["tests"]), limits)
+        return runner.run_stdio(job["program"], cases_of(job["tests"]), limits, every=job["every"])
     except Exception as error:  # noqa: BLE001
         note = one_line(f"the monty worker failed: {type(error).__name__}: {error}")
         return Verdict(outcome="sandbox_error", passed=0, total=len(job["tests"]), seconds=0.0, note=note)

@@ -1,11 +1,11 @@
 """Jobs and verdicts as JSON: what crosses to a sandbox server and to the worker of the Python subset.
 
-    calls_body | stdio_body | checker_body | query_body  →  JSON  →  suite_of | cases_of | limits_of   (the other side)
+    calls_body | stdio_body | checker_body  →  JSON  →  suite_of | cases_of | limits_of   (the other side)
     verdict_body  →  JSON  →  read_verdict
 
 The reader of a verdict trusts nothing: a wrong key, type or number is a `WireError` that names it.
 
-Not here: HTTP (`remote.py`, `serve.py`). The protocol in words: docs/sandbox_protocol.md.
+Not here: queries (`wire_query.py`), HTTP (`remote.py`, `serve.py`). The protocol in words: docs/sandbox_protocol.md.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ def calls_body(program: str, suite: CallSuite, limits: Limits) -> dict[str, Any]
     return {"program": program, "tests": tests, "setup": suite.setup, "limits": limits_body(limits)}
 
 
-def stdio_body(program: str, cases: Sequence[StdioCase], limits: Limits) -> dict[str, Any]:
+def stdio_body(program: str, cases: Sequence[StdioCase], limits: Limits, *, every: bool) -> dict[str, Any]:
     """The body of a job of mode stdio."""
     tests = [{"stdin": case.stdin, "stdout": case.stdout} for case in cases]
-    return {"program": program, "tests": tests, "limits": limits_body(limits)}
+    return {"program": program, "tests": tests, "every": every, "limits": limits_body(limits)}
 
 
 def checker_body(program: str, suite: CheckerSuite, limits: Limits) -> dict[str, Any]:

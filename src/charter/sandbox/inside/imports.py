@@ -1,0 +1,125 @@
+"""Imports inside the jail, without asking the file system what exists.
+
+The filter refuses every call that answers with metadata of a path, and Python's own finder is made of them. So the
+fork server writes down once where each module of the standard library lies and how old it is; a child then only opens
+and reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+HIDDEN = frozenset({"site-packages", "dist-packages"})
+"""Folders inside the standard library's that hold other people's packages (data sets with their answers, for one)."""
+_USELESS = frozenset({"__pycache__", "test", "tests", "idlelib", "ensurepip", "lib2to3", "turtledemo", "tkinter"})
+_NOT_PRELOADED = ("_test", "_xx", "xx", "_tkinter", "_curses", "readline", "_gdbm", "_dbm", "nis", "spwd", "ossaudiodev")
+_HEAVY = frozenset({"_ssl"})
+
+PRELOADED = (
+    "abc", "argparse", "array", "asyncio", "base64", "bisect", "builtins", "cmath", "collections.abc", "contextlib",
+    "copy", "csv", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "heapq", "inspect", "io",
+    "itertools", "json", "math", "numbers", "operator", "pprint", "queue", "random", "re", "statistics", "string",
+    "struct", "textwrap", "threading", "time", "traceback", "types", "typing", "unicodedata", "unittest",
+)  # fmt: skip
+"""What programs import most; already there when a child begins."""
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    """Reads a module whose age and size are known, so that its compiled form can be used unseen.
+
+    It opens files relative to the working folder, which is the library's root: a child's user may not be allowed to
+    walk there from the top (a library under /root, say).
+    """
+
+    def __init__(self, name: str, path: str, stats: dict[str, float], root: str) -> None:
+        super().__init__(name, path)
+        self._stats = stats
+        self._root = root + os.sep
+
+    def get_data(self, path: str) -> bytes:
+        return super().get_data(path.removeprefix(self._root))
+
+    def path_stats(self, path: str) -> dict[str, float]:  # type: ignore[override]
+        del path
+        return self._stats
+
+    def set_data(self, path: str, data: bytes, *, _mode: int = 0o666) -> None:  # type: ignore[override]
+        del path, data, _mode
+
+
+class IndexFinder(importlib.abc.MetaPathFinder):
+    """Finds the modules of an index and no others. The first root is the working folder."""
+
+    def __init__(self, roots: Sequence[str]) -> None:
+        self._root = roots[0]
+        self._index: dict[str, tuple[str, bool, dict[str, float]]] = {}
+        for root in roots:
+            self._walk(root, "")
+
+    def _walk(self, folder: str, prefix: str) -> None:
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.endswith(".py"):
+                    self._note(prefix + name[:-3], entry.path, is_package=False)
+                elif name.isidentifier() and name not in _USELESS and entry.is_dir():
+                    initial = os.path.join(entry.path, "__init__.py")
+                    if os.path.exists(initial):
+                        self._note(prefix + name, initial, is_package=True)
+                        self._walk(entry.path, f"{prefix}{name}.")
+
+    def _note(self, name: str, path: str, *, is_package: bool) -> None:
+        found = os.stat(path)
+        self._index.setdefault(name, (path, is_package, {"mtime": found.st_mtime, "size": found.st_size}))
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        del path, target
+        entry = self._index.get(fullname)
+        if entry is None:
+            return None
+        where, is_package, stats = entry
+        loader = _Loader(fullname, where, stats, self._root)
+        places = [os.path.dirname(where)] if is_package else None
+        return importlib.util.spec_from_file_location(
+            fullname, where, loader=loader, submodule_search_locations=places
+        )
+
+
+def preload(extensions: str) -> list[str]:
+    """Import what children need and cannot load themselves: every extension module (loading one asks for metadata).
+
+    extensions: the folder of the standard library's extension modules. Returns: the names that could not be imported.
+    """
+    missing = []
+    for name in PRELOADED:
+        importlib.import_module(name)
+    suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
+    found = sorted(os.listdir(extensions)) if os.path.isdir(extensions) else []
+    for file in found:
+        name = file.partition(".")[0]
+        if not file.endswith(suffix) or name.startswith(_NOT_PRELOADED) or name in _HEAVY:
+            continue
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            missing.append(name)
+    return missing
+
+
+def use_index(roots: Sequence[str]) -> None:
+    """From now on, find modules in the index only."""
+    finder = IndexFinder(roots)
+    sys.meta_path[:] = [importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter, finder]
+    sys.path_hooks.clear()
+    sys.path_importer_cache.clear()
+    sys.path[:] = []

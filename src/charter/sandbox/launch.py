@@ -1,0 +1,221 @@
+"""Starting a fork server: executed clean, with what it may read written down, inside bubblewrap or not."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from charter.errors import SandboxUnavailable
+from charter.sandbox.inside.confine import LAYERS
+from charter.sandbox.inside.imports import HIDDEN
+
+START_LIMIT_S = 30.0
+_HOME = Path(__file__).parent
+_BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from inside.server import main; main(int(sys.argv[2]))"
+_ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
+_FIRST_HIDDEN_UID = 61184  # the range systemd gives to users it makes up; nobody owns files there
+_HIDDEN_UIDS = 4096
+_NOBODY = 65534
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walls:
+    """What a fork server is to put around its children. layers: of `inside.confine`. bubblewrap: one around it all."""
+
+    layers: tuple[str, ...]
+    bubblewrap: bool = False
+
+
+TIERS = {
+    "A": Walls(layers=LAYERS, bubblewrap=True),
+    "B": Walls(layers=LAYERS),
+    "C": Walls(layers=tuple(layer for layer in LAYERS if layer != "landlock"), bubblewrap=True),
+    "unsafe": Walls(layers=("limits",)),
+}
+"""Best first. `unsafe` is never chosen, only asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """Where the standard library is. entries: everything in it but other people's packages."""
+
+    roots: tuple[str, ...]
+    extensions: str
+    entries: tuple[str, ...]
+
+
+@functools.cache
+def library() -> Library:
+    """The standard library of this interpreter."""
+    paths = sysconfig.get_paths()
+    roots = tuple(dict.fromkeys(os.path.realpath(paths[key]) for key in ("stdlib", "platstdlib")))
+    base = tuple(root for root in roots if os.path.isdir(os.path.join(root, "collections"))) or roots
+    extensions = os.path.join(base[0], "lib-dynload")
+    entries = [entry.path for root in base for entry in os.scandir(root) if entry.name not in HIDDEN]
+    return Library(roots=base, extensions=extensions, entries=tuple(sorted(entries)))
+
+
+def _interpreter() -> str:
+    """The interpreter itself rather than a virtual environment's link to it."""
+    return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+
+
+def hidden_uid(number: int) -> int | None:
+    """A user id for slot `number` that exists in this user namespace; None without root or where there is none."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        with open("/proc/self/uid_map") as lines:
+            ranges = [tuple(map(int, line.split())) for line in lines]
+    except OSError:
+        ranges = [(0, 0, 2**32 - 1)]
+    for uid in (_FIRST_HIDDEN_UID + number % _HIDDEN_UIDS, _NOBODY):
+        if any(first <= uid < first + count for first, _, count in ranges):
+            return uid
+    return None
+
+
+@functools.cache
+def _shared_objects() -> tuple[str, ...]:
+    """Folders of the shared libraries that the interpreter and its extension modules need."""
+    code = (
+        "import sys, json; sys.path.insert(0, sys.argv[1]); from inside import imports; imports.preload(sys.argv[2]);"
+        "print(json.dumps(sorted({l.split()[-1] for l in open('/proc/self/maps') if '.so' in l})))"
+    )
+    command = [_interpreter(), "-s", "-S", "-B", "-P", "-c", code, str(_HOME), library().extensions]
+    done = subprocess.run(command, env=_ENVIRONMENT, capture_output=True, timeout=START_LIMIT_S, check=True)
+    return tuple(sorted({os.path.dirname(path) for path in json.loads(done.stdout)}))
+
+
+def bubblewrap_command() -> list[str]:
+    """The beginning of a command that runs the rest with nothing in sight but the interpreter and its library.
+
+    Raises: SandboxUnavailable without the program `bwrap`.
+    """
+    program = shutil.which("bwrap")
+    if program is None:
+        raise SandboxUnavailable("bubblewrap is not installed (no program bwrap): apt install bubblewrap")
+    command = [program, "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+    command += ["--die-with-parent", "--new-session", "--tmpfs", "/"]
+    if os.geteuid() == 0:  # what the server needs to give each child a user of its own
+        for capability in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_KILL"):
+            command += ["--cap-add", capability]
+    for link in ("/lib", "/lib64", "/lib32", "/bin"):
+        if os.path.islink(link):
+            command += ["--symlink", os.readlink(link), link]
+    folders = dict.fromkeys([*_shared_objects(), "/lib64"])
+    for folder in folders:
+        real = os.path.realpath(folder)
+        if os.path.isdir(real):
+            command += ["--ro-bind", real, real]
+    command += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    command += ["--ro-bind", _interpreter(), _interpreter()]
+    for root in library().roots:
+        command += ["--ro-bind", root, root]
+        for name in sorted(HIDDEN):
+            if os.path.isdir(os.path.join(root, name)):
+                command += ["--tmpfs", os.path.join(root, name)]
+    inside = str(_HOME / "inside")
+    return [*command, "--ro-bind", inside, inside, "--remount-ro", "/", "--chdir", "/", "--"]
+
+
+@dataclass(slots=True)
+class Server:
+    """A running fork server. control: its socket. facts: what it said when it was ready."""
+
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def stop(self) -> None:
+        """Kill it; its child dies with it."""
+        self.control.close()
+        self.process.kill()
+        self.process.wait()
+
+
+def start(walls: Walls, number: int) -> Server:
+    """Start a fork server and wait until it is ready.
+
+    number: of the slot; chooses the user id of its children when this process is root.
+    Raises: SandboxUnavailable with what it said.
+    """
+    found = library()
+    before = bubblewrap_command() if walls.bubblewrap else []
+    host, guest = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with guest:
+        guest.set_inheritable(True)
+        boot = [_interpreter(), "-s", "-S", "-B", "-P", "-c", _BOOT, str(_HOME), str(guest.fileno())]
+        process = subprocess.Popen(
+            [*before, *boot],
+            env=_ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=(guest.fileno(),),
+            cwd="/",
+        )
+    server = Server(process, host)
+    settings = {
+        "layers": list(walls.layers),
+        "readable": list(found.entries),
+        "roots": list(found.roots),
+        "extensions": found.extensions,
+        "uid": hidden_uid(number),
+    }
+    try:
+        host.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        host.send(json.dumps(settings).encode())
+        server.facts = _first_words(server)
+    except (OSError, ValueError) as error:
+        said = _last_words(process)
+        server.stop()
+        raise SandboxUnavailable(f"the fork server did not start: {said or error}") from None
+    except SandboxUnavailable:
+        server.stop()
+        raise
+    return server
+
+
+def _first_words(server: Server) -> dict[str, Any]:
+    waiting = select.poll()
+    waiting.register(server.control.fileno(), select.POLLIN)
+    until = time.monotonic() + START_LIMIT_S
+    if not waiting.poll(max(0.0, until - time.monotonic()) * 1000):
+        raise SandboxUnavailable(f"the fork server was not ready after {START_LIMIT_S:g} s")
+    facts = json.loads(server.control.recv(1 << 16))
+    if "error" in facts:
+        raise SandboxUnavailable(f"the fork server could not prepare the jail: {facts['error']}")
+    return facts
+
+
+def _last_words(process: subprocess.Popen[bytes]) -> str:
+    """The end of what a server that failed wrote to standard error."""
+    process.send_signal(signal.SIGKILL)
+    assert process.stderr is not None
+    text = process.stderr.read().decode("utf-8", "replace").strip()
+    return text.splitlines()[-1] if text else ""
+
+
+def remedies(missing: Sequence[str]) -> str:
+    """What to do about layers that are not there."""
+    advice = {
+        "landlock": "Landlock needs Linux 5.13 or later with CONFIG_SECURITY_LANDLOCK and `landlock` in the kernel's "
+        "lsm= list",
+        "seccomp": "seccomp filters must be allowed: in a container, do not deny the system call seccomp",
+        "bubblewrap": "apt install bubblewrap, and let it make namespaces (kernel.unprivileged_userns_clone = 1)",
+    }
+    return "; ".join(advice[name] for name in missing if name in advice)

@@ -1,0 +1,294 @@
+"""The host's end of one running program: its pipes, its clock and its limits.
+
+Reading and writing never block, what comes in is counted while it is read, and the end is the end of the process, not
+of its output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import time
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from charter.sandbox.inside.child import JAILED, UNCONFINED
+from charter.sandbox.inside.codec import HEADER
+from charter.sandbox.job import Limits
+from charter.sandbox.judging import Ending
+
+SETUP_LIMIT_S = 20.0
+"""Time a child has to put its walls up, even on an overloaded machine; past it, the sandbox is at fault."""
+END_LIMIT_S = 10.0
+"""Time the server has to report the end of a child that was killed."""
+_READ_BYTES = 1 << 16
+
+
+class ServerGone(Exception):  # noqa: N818 - reads as the condition it names
+    """The fork server ended or broke its protocol."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a process used. cpu_s: processor time in seconds. peak_bytes: largest resident size."""
+
+    cpu_s: float
+    peak_bytes: int
+
+
+class Process:
+    """One child of a fork server, from its request to its end.
+
+    control: the server's socket. limits: of this process. payload: what it reads on standard input.
+    keep_input: leave its input open for more (`say`). wants_output: whether its standard output is read.
+    """
+
+    def __init__(
+        self, control: socket.socket, limits: Limits, payload: bytes, *, keep_input: bool = False, wants_output: bool
+    ) -> None:
+        self._control = control
+        self.limits = limits
+        self._pending = memoryview(payload)
+        self._keep_input = keep_input
+        self.output = bytearray()
+        self._results = bytearray()
+        self._pidfd = -1
+        self._state: str = "asked"  # asked → started → jailed → ended
+        self.ending: Ending | None = None
+        self.usage = Usage(cpu_s=0.0, peak_bytes=0)
+        self._killed: Ending | None = None
+        self._asked_at = self._jailed_at = time.monotonic()
+        child_ends: list[int] = []
+        self._in = self._out = self._res = -1
+        try:
+            child_ends = self._open_pipes(wants_output)
+            self._ask(child_ends)
+        except OSError as error:
+            self._let_go()
+            raise ServerGone(f"a job could not be started: {error}") from error
+        finally:
+            for end in child_ends:
+                os.close(end)
+
+    def _open_pipes(self, wants_output: bool) -> list[int]:
+        child_in, self._in = os.pipe2(os.O_CLOEXEC)
+        self._res, child_res = os.pipe2(os.O_CLOEXEC)
+        if wants_output:
+            self._out, child_out = os.pipe2(os.O_CLOEXEC)
+        else:
+            child_out = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        for own in (self._in, self._out, self._res):
+            if own >= 0:
+                os.set_blocking(own, False)
+        return [child_in, child_out, child_res]
+
+    def _ask(self, child_ends: Sequence[int]) -> None:
+        limits = self.limits
+        cpu_s = limits.cpu_s if limits.cpu_s is not None else limits.wall_s + 1
+        request = json.dumps({"cpu_s": max(1, -int(-cpu_s // 1)), "memory_bytes": limits.memory_bytes})
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", child_ends))]
+        self._control.sendmsg([request.encode()], rights)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the walls were up, or until the end."""
+        return self.ending.seconds if self.ending else time.monotonic() - self._jailed_at
+
+    @property
+    def deadline(self) -> float:
+        """When it must have ended, on the monotonic clock."""
+        return self._jailed_at + self.limits.wall_s if self._state == "jailed" else self._asked_at + SETUP_LIMIT_S
+
+    def say(self, data: bytes) -> None:
+        """Queue more for its standard input."""
+        self._pending = memoryview(bytes(self._pending) + data)
+
+    def frames(self) -> list[bytes]:
+        """Take the whole frames that have arrived."""
+        found = []
+        while len(self._results) >= HEADER.size:
+            (length,) = HEADER.unpack_from(self._results)
+            if length > self.limits.result_bytes:
+                self.kill(Ending(killed="output_limit"))
+                break
+            end = HEADER.size + length
+            if len(self._results) < end:
+                break
+            found.append(bytes(self._results[HEADER.size : end]))
+            del self._results[:end]
+        return found
+
+    @property
+    def leftover(self) -> bool:
+        """Whether results hold part of a frame after the end."""
+        return bool(self._results)
+
+    def kill(self, why: Ending) -> None:
+        """End it now; `why` becomes its ending unless it had already ended."""
+        if self._killed is None:
+            self._killed = why
+        if self._pidfd >= 0 and self.ending is None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def interests(self) -> list[tuple[int, int]]:
+        """Descriptors to poll, each with its events."""
+        wanted = [(self._control.fileno(), select.POLLIN)]
+        if self._state in ("started", "jailed"):
+            wanted += [(end, select.POLLIN) for end in (self._out, self._res) if end >= 0]
+            if self._in >= 0 and self._pending and self._state == "jailed":
+                wanted.append((self._in, select.POLLOUT))
+        return wanted
+
+    def handle(self, ready: set[int]) -> None:
+        """Do what the ready descriptors allow; also look at the clock. Raises: ServerGone."""
+        if self._in in ready:
+            self._write()
+        if self._res in ready:
+            self._read_results()
+        if self._out in ready:
+            self._read_output()
+        if self._control.fileno() in ready:
+            self._hear_server()
+        if self.ending is None and time.monotonic() >= self.deadline:
+            self._run_out()
+
+    def _run_out(self) -> None:
+        if self._state == "asked" or time.monotonic() >= self.deadline + END_LIMIT_S:
+            raise ServerGone("the fork server does not answer")
+        late = Ending(killed="timeout") if self._state == "jailed" else Ending(error="the jail was not up in time")
+        self.kill(late)
+
+    def _write(self) -> None:
+        try:
+            self._pending = self._pending[os.write(self._in, self._pending) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:  # it does not want to hear more
+            self._pending = memoryview(b"")
+            self._keep_input = False
+        self._close_input_when_done()
+
+    def _close_input_when_done(self) -> None:
+        if not self._pending and not self._keep_input and self._in >= 0:
+            os.close(self._in)
+            self._in = -1
+
+    def _read_results(self) -> None:
+        data = self._read(self._res)
+        if not data:
+            self._res = self._closed_if_over(self._res, data)
+            return
+        if self._state == "started":
+            self._become_jailed(data[:1], data)
+            data = data[1:]
+        self._results += data
+        if len(self._results) > self.limits.result_bytes + HEADER.size:
+            self.kill(Ending(killed="output_limit"))
+            self._results.clear()
+
+    def _become_jailed(self, first: bytes, data: bytes) -> None:
+        # what a child says first it says before it has its job, so it is the jail that speaks
+        if first != JAILED:
+            said = data[1:300].decode("utf-8", "replace") if first == UNCONFINED else "it did not say that it is jailed"
+            self.kill(Ending(error=f"the jail could not be closed: {said}"))
+            return
+        self._state = "jailed"
+        self._jailed_at = time.monotonic()
+        self._write()
+
+    def _read_output(self) -> None:
+        data = self._read(self._out)
+        if not data:
+            self._out = self._closed_if_over(self._out, data)
+            return
+        self.output += data
+        if len(self.output) > self.limits.output_bytes:
+            self.kill(Ending(killed="output_limit"))
+            del self.output[self.limits.output_bytes :]
+
+    @staticmethod
+    def _read(descriptor: int) -> bytes | None:
+        try:
+            return os.read(descriptor, _READ_BYTES)
+        except BlockingIOError:
+            return None
+
+    @staticmethod
+    def _closed_if_over(descriptor: int, data: bytes | None) -> int:
+        """Close a pipe that has ended; -1 then. That the process goes on without it is its own affair."""
+        if data is None:
+            return descriptor
+        os.close(descriptor)
+        return -1
+
+    def _hear_server(self) -> None:
+        rights_bytes = socket.CMSG_SPACE(array("i").itemsize)
+        message, ancillary, _, _ = self._control.recvmsg(4096, rights_bytes, socket.MSG_CMSG_CLOEXEC)
+        for _, _, data in ancillary:
+            self._pidfd = array("i", data[: array("i").itemsize])[0]
+        kind, rest = message[:1], message[1:]
+        if kind == b"S":
+            self._state = "started"
+            if self._killed is not None:
+                self.kill(self._killed)
+        elif kind == b"X":
+            self._settle(*json.loads(rest))
+        elif kind == b"E":
+            self._finish(Ending(error=f"the child could not be started: {rest.decode('utf-8', 'replace')}"))
+        else:
+            raise ServerGone("the fork server ended")
+
+    def _settle(self, status: int, cpu_s: float, peak_bytes: int) -> None:
+        self.usage = Usage(cpu_s=cpu_s, peak_bytes=peak_bytes)
+        # the process is gone; what it managed to write is still in the pipes
+        while self._res >= 0 and self._killed is None and self._has_more(self._res):
+            self._read_results()
+        while self._out >= 0 and self._killed is None and self._has_more(self._out):
+            self._read_output()
+        if self._killed is not None:
+            self._finish(self._killed)
+        elif self._state != "jailed":
+            self._finish(Ending(error=f"the child ended before it was jailed (status {status})"))
+        elif os.WIFSIGNALED(status):
+            self._finish(Ending(signal=os.WTERMSIG(status)))
+        else:
+            self._finish(Ending(code=os.WEXITSTATUS(status)))
+
+    @staticmethod
+    def _has_more(descriptor: int) -> bool:
+        waiting = select.poll()
+        waiting.register(descriptor, select.POLLIN)
+        return any(event & select.POLLIN for _, event in waiting.poll(0))
+
+    def _finish(self, ending: Ending) -> None:
+        seconds = time.monotonic() - self._jailed_at
+        self.ending = Ending(
+            killed=ending.killed, signal=ending.signal, code=ending.code, error=ending.error, seconds=seconds
+        )
+        self._state = "ended"
+        self._let_go()
+
+    def _let_go(self) -> None:
+        for end in (self._in, self._out, self._res, self._pidfd):
+            if end >= 0:
+                os.close(end)
+        self._in = self._out = self._res = self._pidfd = -1
+
+
+def step(processes: Sequence[Process]) -> None:
+    """Wait until something happens to one of the processes, and handle it. Raises: ServerGone."""
+    waiting = select.poll()
+    running = [process for process in processes if process.ending is None]
+    for process in running:
+        for descriptor, events in process.interests():
+            waiting.register(descriptor, events)
+    left_s = min(process.deadline for process in running) - time.monotonic()
+    ready = {descriptor for descriptor, _ in waiting.poll(max(0.0, left_s) * 1000 + 1)}
+    for process in running:
+        process.handle(ready)

@@ -1,0 +1,209 @@
+"""The sandbox `remote`: programs sent to a server that has a sandbox of its own.
+
+    RemoteSandbox("http://10.0.0.7:8711", token="…")  →  Sandbox of kind "remote"
+
+Whatever goes wrong on the way (no connection, an overloaded or newer server, half an answer, an answer with impossible
+numbers) is the outcome sandbox_error with its cause: never an exception, never a reward of 0.
+
+Not here: the server (`serve.py`), what crosses (`wire.py`). The protocol: docs/sandbox_protocol.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Awaitable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from charter.errors import SandboxUnavailable, UsageError
+from charter.sandbox.job import CallSuite, CheckerSuite, Limits, QueryResult, StdioCase, Verdict
+from charter.sandbox.remote_http import Exchange, RemoteFault
+from charter.sandbox.wire import (
+    MOST_VERDICT_BYTES,
+    PROTOCOL,
+    WireError,
+    calls_body,
+    checker_body,
+    read_verdict,
+    stdio_body,
+)
+from charter.sandbox.wire_query import query_body, read_result
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What a server says of itself.
+
+    kind: of its sandbox ("A", "B", "C", "monty", "unsafe"). tier: the same where it is a jail, None otherwise.
+    slots: programs it runs at a time. self_test_s: how long its self-test took, in seconds; None if it had none.
+    """
+
+    kind: str
+    tier: str | None
+    slots: int
+    protocol: int
+    self_test_s: float | None
+
+
+def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, exchange: Exchange) -> None:
+    if not thread.is_alive():
+        return
+    asyncio.run_coroutine_threadsafe(exchange.close(), loop).result(timeout=10.0)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(timeout=10.0)
+
+
+class RemoteSandbox:
+    """Programs run by a server (`charter sandbox serve`).
+
+    url: of the server, http or https, with a path before /v1 if a proxy needs one. token: what it was started with.
+    timeout_s: time allowed beyond what the job's own limits allow, for queue, transport and retries (seconds).
+    connections: most requests at the same time; more wait.
+
+    Raises: UsageError for a URL or token that cannot be used.
+    """
+
+    kind = "remote"
+
+    def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 60.0, connections: int = 32) -> None:
+        if not timeout_s > 0:
+            raise UsageError(f"timeout_s is {timeout_s}; give the remote sandbox a time above 0 seconds")
+        self._timeout_s = timeout_s
+        self._exchange = Exchange(_checked(url), _checked_token(token), connections)
+        # a loop of its own: the pool of connections outlives the event loops that callers come from
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, args=(self._loop,), name="charter-remote", daemon=True)
+        self._thread.start()
+        self._running: set[asyncio.Task[Any]] = set()
+        self._finalizer = weakref.finalize(self, _stop, self._loop, self._thread, self._exchange)
+
+    @staticmethod
+    def _serve(loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        loop.run_forever()
+        loop.close()
+
+    async def run_calls(self, program: str, suite: CallSuite, limits: Limits) -> Verdict:
+        """Ask the program for the value of each call and judge the values outside."""
+        body = calls_body(program, suite, limits)
+        return await self._verdict("calls", body, len(suite.tests), limits.wall_s)
+
+    async def run_stdio(
+        self, program: str, cases: Sequence[StdioCase], limits: Limits, *, every: bool = False
+    ) -> Verdict:
+        """Run the program once per case and compare what it wrote with what was expected, whole."""
+        body = stdio_body(program, cases, limits, every=every)
+        return await self._verdict("stdio", body, len(cases), limits.wall_s * len(cases))
+
+    async def run_checker(self, program: str, suite: CheckerSuite, limits: Limits) -> Verdict:
+        """Run test code against the program."""
+        return await self._verdict("checker", checker_body(program, suite, limits), None, 2 * limits.wall_s)
+
+    async def run_query(self, query: str, database: bytes, limits: Limits) -> QueryResult:
+        """Run one SQL statement that only reads on a copy of an SQLite database."""
+        most_bytes = MOST_VERDICT_BYTES + 8 * limits.result_bytes  # base64, escapes and separators of small cells
+        body = query_body(query, database, limits)
+        try:
+            answer = await self._there(
+                self._exchange.post("/v1/query", body, most_bytes, limits.wall_s + self._timeout_s)
+            )
+            return read_result(answer)
+        except RemoteFault as fault:
+            return QueryResult(outcome="sandbox_error", note=str(fault))
+        except WireError as fault:
+            return QueryResult(outcome="sandbox_error", note=self._exchange.said(f"no result of a query: {fault}"))
+
+    async def health(self) -> Health:
+        """What the server says of itself. Raises: SandboxUnavailable when it says nothing that can be used."""
+        try:
+            answer = await self._there(self._exchange.get("/v1/health", MOST_VERDICT_BYTES, self._timeout_s))
+            return _read_health(answer)
+        except RemoteFault as fault:
+            raise SandboxUnavailable(
+                f"{fault}. Start it with `charter sandbox serve`, or check url and token"
+            ) from None
+        except WireError as fault:
+            raise SandboxUnavailable(self._exchange.said(f"nothing about its health: {fault}")) from None
+
+    def close(self) -> None:
+        """End the requests that run (outcome sandbox_error) and close the connections."""
+        self._exchange.closed = True
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._cancel_all)
+        self._finalizer()
+
+    def _cancel_all(self) -> None:
+        for task in self._running:
+            task.cancel()
+
+    async def _verdict(self, mode: str, body: dict[str, Any], total: int | None, work_s: float) -> Verdict:
+        try:
+            answer = await self._there(
+                self._exchange.post(f"/v1/{mode}", body, MOST_VERDICT_BYTES, work_s + self._timeout_s)
+            )
+            return read_verdict(answer, total=total)
+        except RemoteFault as fault:
+            note = str(fault)
+        except WireError as fault:
+            note = self._exchange.said(f"no verdict: {fault}")
+        return Verdict(outcome="sandbox_error", passed=0, total=total or 0, seconds=0.0, note=note)
+
+    async def _there(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do the work on the sandbox's own loop; a caller that is cancelled cancels it."""
+        if self._exchange.closed:
+            work.close()
+            raise RemoteFault("the remote sandbox was closed")
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._tracked(work), self._loop))
+
+    async def _tracked(self, work: Awaitable[T]) -> T:
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if self._exchange.closed:
+                raise RemoteFault("the remote sandbox was closed") from None
+            raise
+        finally:
+            self._running.discard(task)
+
+
+def _checked(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    else:
+        usable = usable and not (parts.query or parts.fragment or parts.username or parts.password)
+    if not usable:
+        raise UsageError(
+            f"{url!r} is no address of a sandbox server; give one like http://127.0.0.1:8711 (the token goes beside it)"
+        )
+    return url.rstrip("/")
+
+
+def _checked_token(token: str | None) -> str | None:
+    if token is not None and (not token or not token.isascii() or not token.isprintable() or " " in token):
+        raise UsageError("the token of the sandbox server is empty or holds characters other than printable ASCII")
+    return token
+
+
+def _read_health(body: object) -> Health:
+    if not isinstance(body, dict):
+        raise WireError("it is no table")
+    kind, tier, slots, protocol = (body.get(key) for key in ("kind", "tier", "slots", "protocol"))
+    self_test_s = body.get("self_test_s")
+    if protocol != PROTOCOL:
+        raise WireError(f"it speaks version {protocol!r:.20} of the protocol and this client version {PROTOCOL}")
+    if not isinstance(kind, str) or not isinstance(tier, str | None) or type(slots) is not int or slots < 1:
+        raise WireError("kind, tier or slots is missing or of another type")
+    if self_test_s is not None and (type(self_test_s) not in (int, float) or not self_test_s >= 0):
+        raise WireError("self_test_s is no time")
+    return Health(kind=kind, tier=tier, slots=slots, protocol=PROTOCOL, self_test_s=self_test_s)

@@ -1,0 +1,80 @@
+"""A slot: one program at a time, the fork servers it needs, and their replacement when one is gone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from charter.errors import SandboxUnavailable
+from charter.sandbox.job import Limits
+from charter.sandbox.launch import Server, Walls, start
+from charter.sandbox.process import Process, ServerGone
+
+T = TypeVar("T")
+
+
+class Slot:
+    """number: chooses the user ids of its children when the trainer is root."""
+
+    def __init__(self, walls: Walls, number: int) -> None:
+        self._walls = walls
+        self._number = number
+        self._servers: dict[str, Server] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def program(
+        self, limits: Limits, payload: bytes, *, keep_input: bool = False, wants_output: bool = False
+    ) -> Process:
+        """Start a jailed program. Raises: ServerGone, SandboxUnavailable."""
+        control = self._server("program").control
+        return Process(control, limits, payload, keep_input=keep_input, wants_output=wants_output)
+
+    def checker(
+        self, limits: Limits, payload: bytes, *, keep_input: bool = False, wants_output: bool = False
+    ) -> Process:
+        """Start a jailed checker, beside the program, from a server of its own. Raises: as `program`."""
+        control = self._server("checker").control
+        return Process(control, limits, payload, keep_input=keep_input, wants_output=wants_output)
+
+    def _server(self, role: str) -> Server:
+        with self._lock:
+            if self._closed:
+                raise ServerGone("the sandbox was closed")
+            if role not in self._servers:
+                self._servers[role] = start(self._walls, 2 * self._number + (role == "checker"))
+            return self._servers[role]
+
+    def attempt(self, work: Callable[[Slot], T], failed: Callable[[str], T]) -> T:
+        """Do some work with this slot; what goes wrong with its servers becomes `failed(cause)`, and they are
+        replaced."""
+        try:
+            return work(self)
+        except (ServerGone, OSError) as error:
+            self._drop()
+            return failed(f"{error}")
+        except SandboxUnavailable as error:
+            return failed(f"{error}")
+        except BaseException:
+            self._drop()  # a child may still be running
+            raise
+
+    def _drop(self) -> None:
+        with self._lock:
+            servers, self._servers = list(self._servers.values()), {}
+        for server in servers:
+            server.stop()
+
+    def interrupt(self) -> None:
+        """Kill the servers from another thread; work in progress fails."""
+        with self._lock:
+            self._closed = True
+            for server in self._servers.values():
+                server.process.kill()
+
+    def close(self) -> None:
+        """Let go of everything; no thread may be using the slot."""
+        with self._lock:
+            self._closed = True
+        self._drop()
