@@ -49,7 +49,7 @@ def source(tmp_path: Path) -> str:
 
 @pytest.fixture
 def pool(source: str) -> Iterator[WorkerPool]:
-    made = WorkerPool("function", {"source": source}, size=2, bounded=False)
+    made = WorkerPool("function", {"source": source, "signature": None, "options": {}}, size=2, bounded=False)
     yield made
     made.close()
 
@@ -146,7 +146,7 @@ def test_closing_ends_work_in_progress(pool: WorkerPool, tmp_path: Path) -> None
 
 
 def test_a_pool_that_is_forgotten_leaves_nothing(source: str) -> None:
-    pool = WorkerPool("function", {"source": source}, size=1, bounded=False)
+    pool = WorkerPool("function", {"source": source, "signature": None, "options": {}}, size=1, bounded=False)
     pid = pid_of(pool)
     del pool
     assert gone(pid)
@@ -169,7 +169,8 @@ def test_a_trainer_killed_leaves_no_worker_after_a_second(source: str, tmp_path:
     trainer = textwrap.dedent(f"""
         import asyncio, threading, time
         from charter.reward.pool import WorkerPool
-        pool = WorkerPool("function", {{"source": {str(tmp_path / "slow.py") + ":hold"!r}}}, bounded=False)
+        setup = {{"source": {str(tmp_path / "slow.py") + ":hold"!r}, "signature": None, "options": {{}}}}
+        pool = WorkerPool("function", setup, bounded=False)
         pool.start()
         print(pool.pids()[0], flush=True)
         payload = {work(busy)!r}

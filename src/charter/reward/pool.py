@@ -1,9 +1,10 @@
-"""Worker processes: started when first needed, reused, killed when they overrun, replaced.
+"""Worker processes: started when first needed, reused, killed when they overrun or are cancelled, replaced.
 
 Each pool serves one reward. Work runs on the pool's own threads, at most `size` at a time, so any number of groups may
-be scored at once from any event loop; the threads only wait on pipes.
+be scored at once from any event loop; the threads only wait on pipes. All pools share one limit on processes
+(`slots.py`).
 
-Not here: what a time-out means for a score (`runtime.py`).
+Not here: a single process (`process.py`), what a time-out means for a score (`runtime.py`).
 """
 
 from __future__ import annotations
@@ -11,178 +12,74 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import select
-import signal
-import site
-import subprocess
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from charter.reward.frames import HEADER, body_length, decode, encode
+from charter.reward.process import (
+    Reply,
+    WorkCancelledError,
+    Worker,
+    WorkerDiedError,
+    WorkerError,
+    WorkerStartError,
+    WorkerTimeoutError,
+    WorkFailedError,
+)
+from charter.reward.slots import SHARED, Slots
+
+__all__ = [
+    "Reply",
+    "WorkCancelledError",
+    "WorkFailedError",
+    "Worker",
+    "WorkerDiedError",
+    "WorkerError",
+    "WorkerPool",
+    "WorkerStartError",
+    "WorkerTimeoutError",
+]
 
 START_LIMIT_S = 120.0
 """Longest time a worker may take to import what its task needs (seconds)."""
+LOOK_AGAIN_S = 0.5
+"""How often a thread that waits for a slot looks whether its work is still wanted (seconds)."""
 
 
-class WorkerError(Exception):
-    """A piece of work that brought no answer; the text says why."""
-
-
-class WorkerTimeoutError(WorkerError):
-    """The worker overran its limit and was killed."""
-
-
-class WorkerDiedError(WorkerError):
-    """The worker ended in the middle of its work."""
-
-
-class WorkFailedError(WorkerError):
-    """The work raised an exception; `kind` is its type's name."""
-
-    def __init__(self, text: str, kind: str) -> None:
-        super().__init__(text)
-        self.kind = kind
-
-
-class WorkerStartError(WorkerError):
-    """The worker could not be set up: a module that does not import, say. `kind` is the exception's type, if any."""
-
-    def __init__(self, text: str, kind: str = "") -> None:
-        super().__init__(text)
-        self.kind = kind
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """An answer and how long the worker took for it, in seconds."""
-
-    result: Any
-    seconds: float
-
-
-def _environment() -> dict[str, str]:
-    """The trainer's environment, with this copy of Charter importable and numeric libraries on one thread."""
-    environment = {"OMP_NUM_THREADS": "1", "PYTHONUTF8": "1", **os.environ}
-    root = str(Path(__file__).resolve().parents[2])
-    if root not in site.getsitepackages():
-        environment["PYTHONPATH"] = os.pathsep.join(p for p in (environment.get("PYTHONPATH"), root) if p)
-    return environment
-
-
-class Worker:
-    """One child process and the two pipes to it."""
+class _Job:
+    """One piece of work on its way: cancelled from an event loop, done on a thread."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "charter.reward.worker", str(os.getpid())],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True, env=_environment(),
-        )  # fmt: skip
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
-        os.set_blocking(self._in, False)
-        os.set_blocking(self._out, False)
+        self._lock = threading.Lock()
+        self._worker: Worker | None = None
+        self.cancelled = False
 
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        return self._process.pid
+    def hold(self, worker: Worker | None) -> None:
+        """The worker that does it, None when it has done it. Raises: WorkCancelledError."""
+        with self._lock:
+            self._worker = worker
+            if self.cancelled and worker is not None:
+                raise WorkCancelledError("the work was cancelled")
 
-    @property
-    def alive(self) -> bool:
-        """Whether the process has not ended."""
-        return self._process.poll() is None
-
-    def ask(self, message: Mapping[str, Any], limit_s: float) -> Reply:
-        """Send one message and wait for its answer, `limit_s` seconds at most.
-
-        Raises: WorkerTimeoutError, WorkerDiedError (the worker is then of no more use), WorkFailedError.
-        """
-        started = time.monotonic()
-        deadline = started + limit_s
-        frame = encode(message)
-        try:
-            self._send(frame, deadline, limit_s)
-            length = body_length(self._receive(HEADER.size, deadline, limit_s))
-            answer = decode(self._receive(length, deadline, limit_s))
-        except (BrokenPipeError, EOFError, ValueError) as error:
-            raise WorkerDiedError(self._how_it_ended()) from error
-        if not answer["ok"]:
-            raise WorkFailedError(answer["error"], answer["kind"])
-        return Reply(result=answer["result"], seconds=time.monotonic() - started)
-
-    def _wait(self, descriptor: int, event: int, deadline: float, limit_s: float) -> None:
-        poll = select.poll()
-        poll.register(descriptor, event)
-        left_s = deadline - time.monotonic()
-        if left_s <= 0 or not poll.poll(left_s * 1000):
-            raise WorkerTimeoutError(f"took longer than {limit_s:g} s")
-
-    def _send(self, frame: bytes, deadline: float, limit_s: float) -> None:
-        view = memoryview(frame)
-        while view:
-            self._wait(self._in, select.POLLOUT, deadline, limit_s)
-            with contextlib.suppress(BlockingIOError):
-                view = view[os.write(self._in, view) :]
-
-    def _receive(self, count: int, deadline: float, limit_s: float) -> bytes:
-        parts = bytearray()
-        while len(parts) < count:
-            self._wait(self._out, select.POLLIN, deadline, limit_s)
-            with contextlib.suppress(BlockingIOError):
-                part = os.read(self._out, min(count - len(parts), 1 << 20))
-                if not part:
-                    raise EOFError
-                parts += part
-        return bytes(parts)
-
-    def _how_it_ended(self) -> str:
-        give_up = time.monotonic() + 1.0
-        peek = os.WEXITED | os.WNOHANG | os.WNOWAIT  # not reaped yet, so that its group can still be killed by its id
-        while os.waitid(os.P_PID, self.pid, peek) is None and time.monotonic() < give_up:
-            time.sleep(0.005)
-        if os.waitid(os.P_PID, self.pid, peek) is None:
-            return "the worker process closed its channel"
-        self.signal()
-        code = self._process.wait()
-        if code >= 0:
-            return f"the worker process ended with exit code {code}"
-        with contextlib.suppress(ValueError):
-            name = signal.Signals(-code).name
-            return f"the worker process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-        return f"the worker process was killed by signal {-code}"
-
-    def signal(self) -> None:
-        """Kill the process and everything it started; whoever waits on its pipes sees their end."""
-        if self._process.returncode is None:  # not yet reaped, so the id is still its own
-            for kill in (os.killpg, os.kill):  # not Popen.kill, which may reap it under a thread that is looking at it
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    kill(self._process.pid, signal.SIGKILL)
-
-    def kill(self) -> None:
-        """Kill the process and let go of its pipes; only for a worker that no thread is waiting on."""
-        self.signal()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=5.0)
+    def cancel(self) -> None:
+        """Nobody waits any more: kill the worker that does it, or see that none begins."""
+        with self._lock:
+            self.cancelled = True
+            if self._worker is not None:
+                self._worker.signal()
 
 
-def _kill_all(workers: set[Worker], lock: threading.Lock) -> None:
+def _kill_all(workers: set[Worker], lock: threading.Lock, slots: Slots) -> None:
     with lock:
         doomed = list(workers)
         workers.clear()
     for worker in doomed:
         worker.kill()
+    if doomed:
+        slots.give(len(doomed))
 
 
 def default_size() -> int:
@@ -195,6 +92,7 @@ class WorkerPool:
 
     task, options: what a worker is set up for (see `charter.reward.worker.TASKS`).
     size: most processes at a time. bounded: whether their memory is limited (text parsers, not user functions).
+    slots: the limit it shares with other pools; that of the process when left out.
     """
 
     def __init__(
@@ -205,16 +103,20 @@ class WorkerPool:
         size: int | None = None,
         bounded: bool = True,
         start_limit_s: float = START_LIMIT_S,
+        slots: Slots | None = None,
     ) -> None:
         self._setup = {"op": "setup", "task": task, "options": dict(options), "bounded": bounded}
         self.size = size or default_size()
         self._start_limit_s = start_limit_s
+        self._slots = slots or SHARED
         self._lock = threading.Lock()
-        self._idle: list[Worker] = []
+        self._second_tries = threading.Lock()
+        self._idle: list[tuple[float, Worker]] = []  # with the time since when, the longest idle first
         self._all: set[Worker] = set()
         self._closed = False
         self._threads = ThreadPoolExecutor(self.size, thread_name_prefix=f"charter-{task}")
-        self._finalizer = weakref.finalize(self, _kill_all, self._all, self._lock)
+        self._finalizer = weakref.finalize(self, _kill_all, self._all, self._lock, self._slots)
+        self._slots.join(self)
         self.facts: Any = None
 
     def pids(self) -> list[int]:
@@ -222,49 +124,81 @@ class WorkerPool:
         with self._lock:
             return [worker.pid for worker in self._all]
 
-    async def run(self, payload: Mapping[str, Any], limit_s: float) -> Reply:
+    async def run(self, payload: Mapping[str, Any], limit_s: float, *, patient: bool = False) -> Reply:
         """Have a worker do one piece of work. The limit counts from the moment a worker takes it.
 
-        Raises: WorkerError.
+        patient: a second try, one at a time, whose limit counts the worker's processor time (see `Worker.ask`).
+        Cancelling it kills the worker at once. Raises: WorkerError.
         """
         if self._closed:
             raise WorkerStartError("the reward was closed")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, payload, limit_s)
+        job = _Job()
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._threads, self._run, job, payload, limit_s, patient)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            job.cancel()
+            raise
 
     def start(self) -> Any:
         """Start one worker now and return the facts its task reports. Raises: WorkerError."""
         return self._threads.submit(self._start_one).result()
 
     def _start_one(self) -> Any:
-        self._give(self._take())
+        self._give(self._take(_Job()))
         return self.facts
 
-    def _run(self, payload: Mapping[str, Any], limit_s: float) -> Reply:
-        worker = self._take()
-        try:
-            reply = worker.ask({"op": "work", "payload": payload}, limit_s)
-        except WorkFailedError:
-            self._give(worker)
-            raise
-        except BaseException:
-            self._drop(worker)
-            raise
-        self._give(worker)
-        return reply
+    def _run(self, job: _Job, payload: Mapping[str, Any], limit_s: float, patient: bool) -> Reply:
+        with self._second_tries if patient else contextlib.nullcontext():
+            worker = self._take(job)
+            try:
+                job.hold(worker)
+                reply = worker.ask({"op": "work", "payload": payload}, limit_s, patient=patient)
+            except WorkFailedError:
+                self._let_go(job, worker)
+                raise
+            except BaseException:
+                job.hold(None)
+                self._drop(worker)
+                raise
+            self._let_go(job, worker)
+            return reply
 
-    def _take(self) -> Worker:
+    def _let_go(self, job: _Job, worker: Worker) -> None:
+        job.hold(None)
+        if job.cancelled:  # it may have been killed after it had answered
+            self._drop(worker)
+        else:
+            self._give(worker)
+
+    def _take(self, job: _Job) -> Worker:
         while True:
+            state = self._slots.state
+            if job.cancelled:
+                raise WorkCancelledError("the work was cancelled")
+            if self._closed:
+                raise WorkerStartError("the reward was closed")
             with self._lock:
-                worker = self._idle.pop() if self._idle else None
+                worker = self._idle.pop()[1] if self._idle else None
             if worker is None:
-                return self._new()
-            if worker.alive:
+                if self._slots.take(self, has_workers=bool(self.pids())):
+                    return self._new()
+                self._slots.wait(state, LOOK_AGAIN_S)
+            elif worker.alive:
                 return worker
-            self._drop(worker)  # killed from outside while it was idle
+            else:
+                self._drop(worker)  # killed from outside while it was idle
 
     def _new(self) -> Worker:
         # Started on a pool thread: Linux's parent-death signal follows the thread, and these live as long as the pool.
-        worker = Worker()
+        try:
+            worker = Worker()
+        except BaseException as error:
+            self._slots.give()
+            if isinstance(error, OSError):
+                raise WorkerStartError(f"its worker did not start: {error}") from error
+            raise
         with self._lock:
             closed = self._closed
             self._all.add(worker)
@@ -279,19 +213,41 @@ class WorkerPool:
         except (WorkerTimeoutError, WorkerDiedError) as error:
             self._drop(worker)
             raise WorkerStartError(f"its worker did not start: {error}") from error
+        except BaseException:
+            self._drop(worker)
+            raise
         return worker
 
     def _give(self, worker: Worker) -> None:
         with self._lock:
-            if not self._closed:
-                self._idle.append(worker)
-                return
-        self._drop(worker)
+            closed = self._closed
+            if not closed:
+                self._idle.append((time.monotonic(), worker))
+        if closed:
+            self._drop(worker)
+        else:
+            self._slots.changed()
 
-    def _drop(self, worker: Worker) -> None:
+    def _drop(self, worker: Worker, *, keep_slot: bool = False) -> bool:
+        """Kill a worker and, unless it is to be kept, give its slot back. Whether it had one still."""
         with self._lock:
+            known = worker in self._all
             self._all.discard(worker)
         worker.kill()
+        if known and not keep_slot:
+            self._slots.give()
+        return known
+
+    def idle_for(self) -> float | None:
+        """Seconds the longest idle worker has had nothing to do; None when none is idle."""
+        with self._lock:
+            return time.monotonic() - self._idle[0][0] if self._idle else None
+
+    def close_idle(self) -> bool:
+        """Close the longest idle worker and leave its slot to the caller. Whether there was one."""
+        with self._lock:
+            worker = self._idle.pop(0)[1] if self._idle else None
+        return worker is not None and self._drop(worker, keep_slot=True)
 
     def close(self) -> None:
         """Kill every worker; work in progress fails."""
@@ -301,5 +257,6 @@ class WorkerPool:
             busy_or_idle = list(self._all)
         for worker in busy_or_idle:
             worker.signal()
+        self._slots.changed()
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._finalizer()

@@ -2,6 +2,8 @@
 
 A reward that abstains is left out of the sum; if all abstain, so does the rubric. If any fails, the completion's score
 is failed and the note names the reward and the cause: a sum without the broken part would be another reward.
+
+Not here: gates, caps, normalisation and changing weights (`composition.py`).
 """
 
 from __future__ import annotations
@@ -10,21 +12,22 @@ import asyncio
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from charter.errors import Problem
 from charter.protocols import Reward
-from charter.reward.runtime import NamedReward, Tally, Verdict, failed
+from charter.reward.composition import Rule, check_gates, compose
+from charter.reward.runtime import NamedReward, Verdict, checked, failed
 from charter.types import Group, Prompt, Score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One reward of a rubric. name: unique among its parts. weight: factor on its value in the sum."""
+    """One reward of a rubric. name: unique among its parts. rule: how its value counts in the sum."""
 
     name: str
     reward: Reward
-    weight: float
+    rule: Rule
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
@@ -40,70 +43,52 @@ def unique_names(names: Sequence[str]) -> list[str]:
     return result
 
 
-def combine(verdicts: Sequence[tuple[Part, Verdict]]) -> Score:
-    """One completion's score from its parts' verdicts."""
-    parts = {part.name: verdict.value for part, verdict in verdicts}
-    broken = [f"reward {part.name!r} failed: {v.note}" for part, v in verdicts if v.status == "failed"]
-    if broken:
-        return Score(value=None, parts=parts, note="; ".join(broken), status="failed")
-    notes = [(part.name, v.note) for part, v in verdicts if v.note]
-    note = notes[0][1] if len(verdicts) == 1 and notes else "; ".join(f"{name}: {text}" for name, text in notes)
-    answered = [part.weight * v.value for part, v in verdicts if v.value is not None]
-    if not answered:
-        return Score(value=None, parts=parts, note=note or "every reward abstained", status="abstained")
-    total = math.fsum(answered) if all(map(math.isfinite, answered)) else math.inf
-    if not math.isfinite(total):
-        return Score(value=None, parts=parts, note="the weighted sum is not finite", status="failed")
-    return Score(value=total, parts=parts, note=note)
-
-
 class Rubric:
     """A Reward made of rewards, which are scored at the same time."""
 
-    def __init__(self, rewards: Sequence[tuple[Reward, float]], *, name: str = "rubric") -> None:
-        """rewards: each with its weight. Raises: ValueError without rewards or for a weight that is not finite."""
+    def __init__(self, rewards: Sequence[tuple[Reward, float | Rule]], *, name: str = "rubric") -> None:
+        """rewards: each with its weight, or the rule by which it counts.
+
+        Raises: ValueError without rewards, for a weight that is not finite, for gates that are no rewards of this
+        rubric or go in a circle.
+        """
         if not rewards:
             raise ValueError("a rubric needs at least one reward")
-        for reward, weight in rewards:
-            if not math.isfinite(weight):
-                raise ValueError(f"the weight of {reward.name!r} is {weight}; it must be finite")
+        parts: list[Part] = []
+        for unique, (reward, rule) in zip(unique_names([reward.name for reward, _ in rewards]), rewards, strict=True):
+            try:
+                found = rule if isinstance(rule, Rule) else Rule(weight=rule)
+            except ValueError as error:
+                raise ValueError(f"reward {unique!r}: {error}") from None
+            parts.append(Part(name=unique, reward=reward, rule=found))
         self.name = name
-        names = unique_names([reward.name for reward, _ in rewards])
-        self.parts = tuple(Part(name=n, reward=r, weight=w) for n, (r, w) in zip(names, rewards, strict=True))
-        self._tallies = {part.name: Tally() for part in self.parts}
+        self.parts = tuple(parts)
+        self.rules = {part.name: part.rule for part in parts}
+        check_gates(self.rules)
 
-    async def score_timed(self, group: Group) -> list[tuple[Score, float]]:
-        """One score per rollout, in order, with the seconds its rewards took for it."""
-        columns = await asyncio.gather(*(self._verdicts(part, group) for part in self.parts))
-        rows = zip(*columns, strict=True)
-        return [
-            (combine(list(zip(self.parts, row, strict=True))), sum(verdict.seconds for verdict in row)) for row in rows
-        ]
+    def weights(self, step: int = 0) -> dict[str, float]:
+        """Reward name → weight of a step, counted from 1; the final weights when left out."""
+        return {name: rule.weight_at(step) for name, rule in self.rules.items()}
 
     async def score(self, group: Group) -> Sequence[Score]:
         """One score per rollout, in order."""
-        return [score for score, _ in await self.score_timed(group)]
+        tasks = [asyncio.ensure_future(self._verdicts(part, group)) for part in self.parts]
+        try:
+            columns = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()  # where one was cancelled or broke, none may go on for nothing
+        named = {part.name: column for part, column in zip(self.parts, columns, strict=True)}
+        return compose(self.rules, named, group.step)
+
+    async def score_timed(self, group: Group) -> list[tuple[Score, float]]:
+        """One score per rollout, in order, with the seconds its rewards took for it."""
+        return [(score, math.fsum(score.seconds.values())) for score in await self.score(group)]
 
     async def _verdicts(self, part: Part, group: Group) -> Sequence[Verdict]:
         if isinstance(part.reward, NamedReward):
-            found: Sequence[Verdict] = await part.reward.verdicts(group)
-        else:
-            found = await self._foreign(part.reward, group)
-        for verdict in found:
-            self._tallies[part.name].add(verdict)
-        return found
-
-    async def _foreign(self, reward: Reward, group: Group) -> Sequence[Verdict]:
-        """Verdicts of a reward that only keeps to the seam."""
-        count, started = len(group.rollouts), time.monotonic()
-        try:
-            scores = await reward.score(group)
-        except Exception as error:  # noqa: BLE001 - the seam forbids it, and one reward must not take the step along
-            return [failed(f"{type(error).__name__}: {error}")] * count
-        if len(scores) != count:
-            return [failed(f"{len(scores)} scores for {count} completions")] * count
-        each_s = (time.monotonic() - started) / max(1, count)
-        return [Verdict(value=s.value, status=s.status, note=s.note, seconds=each_s) for s in scores]
+            return await part.reward.verdicts(group)
+        return await _foreign_verdicts(part.reward, group)
 
     async def close(self) -> None:
         """Close every reward."""
@@ -122,9 +107,26 @@ class Rubric:
         checked = [part.reward for part in self.parts if isinstance(part.reward, (NamedReward, Rubric))]
         return [problem for reward in checked for problem in reward.check_columns(columns, source)]
 
-    def statistics(self) -> dict[str, float]:
-        """`<name>/seconds` (mean per completion), `<name>/error_rate`, `<name>/abstain_rate` for each reward."""
-        return {f"{n}/{k}": v for n, tally in self._tallies.items() for k, v in tally.statistics().items()}
+
+async def _foreign_verdicts(reward: Reward, group: Group) -> Sequence[Verdict]:
+    """Verdicts of a reward that only keeps to the seam, or does not quite."""
+    count, started = len(group.rollouts), time.monotonic()
+    try:
+        scores = list(await reward.score(group))
+    except Exception as error:  # noqa: BLE001 - the seam forbids it, and one reward must not take the step along
+        return [failed(f"{type(error).__name__}: {error}")] * count
+    if len(scores) != count:
+        return [failed(f"{len(scores)} scores for {count} completions")] * count
+    each_s = (time.monotonic() - started) / max(1, count)
+    return [replace(_as_verdict(score), seconds=each_s) for score in scores]
+
+
+def _as_verdict(score: object) -> Verdict:
+    if not isinstance(score, Score):
+        return failed(f"returned a {type(score).__name__}; expected a Score")
+    if score.value is None:
+        return Verdict(value=None, status=score.status, note=score.note, lasting=False)
+    return checked(Verdict(value=score.value, note=score.note))
 
 
 async def probe(reward: Reward, prompts: Sequence[Prompt]) -> list[str]:

@@ -1,8 +1,9 @@
-"""What every named reward shares: verdicts, one look per distinct completion, a cache, time limits, tallies.
+"""What every named reward shares: verdicts, one look per distinct completion, a cache, time limits.
 
-A reward answers per completion with a number, abstains (it does not apply) or fails (it broke). Text parsers that run
-on what the model wrote do so in a child process (`pool.py`) under a time limit; text that is too slow to parse is a
-wrong answer, because otherwise a model could stop a run by writing it.
+A reward answers per completion with a number, abstains (it does not apply) or fails (it broke). What is none of these,
+a number that is not finite or a text, is a failure and never a 0. Text parsers that run on what the model wrote do so
+in a child process (`pool.py`) under a time limit. Text that is proven too costly to parse is a wrong answer, because
+otherwise a model could stop a run by writing it; text that merely waited on a busy machine is not.
 
 Not here: several rewards together (`rubric.py`), the names (`registry.py`).
 """
@@ -13,6 +14,7 @@ import abc
 import asyncio
 import hashlib
 import math
+import numbers
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,13 +28,18 @@ from charter.types import Group, Prompt, Rollout, Score, ScoreStatus
 CACHE_SIZE = 65_536
 """Verdicts a pure reward remembers."""
 LONGEST_NOTE = 600
+LONGEST_TEXT = 100_000
+"""Characters of work beyond which a built-in parser that overran is not asked a second time."""
+PROVEN = 0.9
+"""Share of the limit that must have been the worker's own processor time for an overrun to be the text's doing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """One reward's answer for one completion.
 
-    seconds: what it cost. lasting: whether the same text would surely get it again (a time-out would not).
+    seconds: what it cost. lasting: whether the same text would surely get it again (a time-out would not); only
+    verdicts that are, and that did not fail, are remembered.
     """
 
     value: float | None
@@ -68,30 +75,19 @@ def from_reply(reply: Mapping[str, Any], seconds: float) -> Verdict:
     return replace(scored(reply["value"], reply.get("note", "")), seconds=seconds)
 
 
-class Tally:
-    """Counts over every completion a reward has seen."""
-
-    def __init__(self) -> None:
-        self.completions = 0
-        self.failures = 0
-        self.abstentions = 0
-        self.seconds = 0.0
-
-    def add(self, verdict: Verdict) -> None:
-        """Count one completion."""
-        self.completions += 1
-        self.failures += verdict.status == "failed"
-        self.abstentions += verdict.status == "abstained"
-        self.seconds += verdict.seconds
-
-    def statistics(self) -> dict[str, float]:
-        """Mean seconds per completion, and the shares that failed and abstained (0 before the first one)."""
-        count = max(1, self.completions)
-        return {
-            "seconds": self.seconds / count,
-            "error_rate": self.failures / count,
-            "abstain_rate": self.abstentions / count,
-        }
+def checked(found: object) -> Verdict:
+    """The verdict itself where it keeps its promise, else a failure that says what was found."""
+    if not isinstance(found, Verdict):
+        return failed(f"returned {found!r:.60}, a {type(found).__name__}; expected a verdict")
+    if found.status != "scored":
+        if found.value is None:
+            return found
+        return failed(f"has the status {found.status!r} and the value {found.value!r:.60}; expected no value")
+    if not isinstance(found.value, numbers.Real):
+        return failed(f"returned {found.value!r:.60}, a {type(found.value).__name__}; expected a number or None")
+    if not math.isfinite(found.value):
+        return replace(failed(f"the value is {found.value}; a reward is a finite number"), seconds=found.seconds)
+    return found
 
 
 class NamedReward(abc.ABC):
@@ -107,7 +103,6 @@ class NamedReward(abc.ABC):
     def __init__(self, name: str, timeout_s: float) -> None:
         self.name = name
         self.timeout_s = timeout_s
-        self.tally = Tally()
         self._cache: OrderedDict[bytes, Verdict] = OrderedDict()
 
     @abc.abstractmethod
@@ -136,28 +131,30 @@ class NamedReward(abc.ABC):
         if not rollouts:
             return ()
         if not self.pure:
-            found = tuple(await self._guarded(prompt, rollouts))
-        else:
-            keys = [self._key(prompt, rollout.text) for rollout in rollouts]
-            known: dict[bytes, Verdict] = {}
-            for key in keys:
-                if key in self._cache:
-                    self._cache.move_to_end(key)
-                    known[key] = replace(self._cache[key], seconds=0.0)
-            fresh = {k: r for k, r in zip(keys, rollouts, strict=True) if k not in known}
-            if fresh:
-                news = await self._guarded(prompt, list(fresh.values()))
-                known |= dict(zip(fresh, news, strict=True))
-                self._remember({k: known[k] for k in fresh})
-            found = tuple(known[key] for key in keys)
-        for verdict in found:
-            self.tally.add(verdict)
-        return found
+            return tuple(await self._guarded(prompt, rollouts))
+        row = _digest(prompt.id, prompt.messages, sorted(prompt.fields.items()))
+        keys = [hashlib.blake2b(_bytes(r.text), key=row, digest_size=16).digest() for r in rollouts]
+        known = {key: self._cache[key] for key in keys if key in self._cache}
+        for key in known:
+            self._cache.move_to_end(key)
+        fresh = {k: r for k, r in zip(keys, rollouts, strict=True) if k not in known}
+        news = dict(zip(fresh, await self._guarded(prompt, list(fresh.values())), strict=True)) if fresh else {}
+        self._remember(news)
+        # what was looked up cost nothing, and what was worked out is paid for once
+        known |= {key: replace(verdict, seconds=0.0) for key, verdict in news.items()}
+        return tuple(news.pop(key, known[key]) for key in keys)
 
     async def score(self, group: Group) -> Sequence[Score]:
         """One Score per rollout, in order; a failure is a Score of status "failed", not an exception."""
         return [
-            Score(value=v.value, parts={self.name: v.value}, note=v.note, status=v.status)
+            Score(
+                value=v.value,
+                parts={self.name: v.value},
+                note=v.note,
+                status=v.status,
+                failures={self.name: v.note} if v.status == "failed" else {},
+                seconds={self.name: v.seconds},
+            )
             for v in await self.verdicts(group)
         ]
 
@@ -168,32 +165,35 @@ class NamedReward(abc.ABC):
         """Free child processes; the object is not used afterwards."""
         await asyncio.to_thread(self.shut_down)
 
-    def statistics(self) -> dict[str, float]:
-        """Seconds per completion, error rate and abstain rate so far."""
-        return self.tally.statistics()
-
     async def _guarded(self, prompt: Prompt, rollouts: Sequence[Rollout]) -> Sequence[Verdict]:
         try:
-            found = await self.judge(prompt, rollouts)
+            found = list(await self.judge(prompt, rollouts))
         except Exception as error:  # noqa: BLE001 - the seam promises Scores, whatever breaks
             cause = failed(f"{type(error).__name__}: {error}")
             return [cause] * len(rollouts)
         if len(found) != len(rollouts):
             return [failed(f"{len(found)} verdicts for {len(rollouts)} completions")] * len(rollouts)
-        return found
-
-    def _key(self, prompt: Prompt, text: str) -> bytes:
-        # The columns are part of the key: the same prompt id may come with another reference from another data set.
-        columns = sorted((name, repr(value)) for name, value in prompt.fields.items())
-        whole = repr((prompt.id, columns, text)).encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(whole, digest_size=16).digest()
+        return [checked(verdict) for verdict in found]
 
     def _remember(self, news: Mapping[bytes, Verdict]) -> None:
         for key, verdict in news.items():
-            if verdict.lasting:
-                self._cache[key] = verdict
+            if verdict.lasting and verdict.status != "failed":
+                self._cache[key] = replace(verdict, seconds=0.0)
         while len(self._cache) > CACHE_SIZE:
             self._cache.popitem(last=False)
+
+
+def _digest(*values: object) -> bytes:
+    """A digest of a row: the same prompt id may come with another reference from another data set."""
+    try:
+        whole = encode(values)
+    except (TypeError, ValueError):  # a column that has no form in JSON
+        whole = _bytes(repr(values))
+    return hashlib.blake2b(whole, digest_size=32).digest()
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def missing_column(reward: str, column: str, columns: Sequence[str], source: str) -> Problem:
@@ -223,9 +223,26 @@ class WorkerReward(NamedReward):
     def prepare(self, prompt: Prompt, rollout: Rollout) -> Mapping[str, Any] | Verdict:
         """The work to send, or the verdict when it needs no worker."""
 
+    def timed_out(self, work: Mapping[str, Any]) -> Verdict:
+        """What an overrun means that cannot be told from a busy machine.
+
+        Asked after the first overrun, where only a number counts (wrong, without a second try), and after the second.
+        Here: text over `LONGEST_TEXT` is wrong, anything shorter has failed. A reward that knows a better bound on
+        what its parser should manage says so by overriding this.
+        """
+        size = sum(len(value) for value in work.values() if isinstance(value, str))
+        if size > LONGEST_TEXT:
+            return self._too_slow(f"and has {size} characters, over the bound of {LONGEST_TEXT}")
+        return failed(f"no answer within {self.timeout_s:g} s in two tries: a busy machine, or timeout_s is too low")
+
     async def judge(self, prompt: Prompt, rollouts: Sequence[Rollout]) -> Sequence[Verdict]:
         """One verdict per rollout; each has the time limit to itself."""
-        return await asyncio.gather(*(self._one(prompt, rollout) for rollout in rollouts))
+        tasks = [asyncio.ensure_future(self._one(prompt, rollout)) for rollout in rollouts]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def _one(self, prompt: Prompt, rollout: Rollout) -> Verdict:
         work = self.prepare(prompt, rollout)
@@ -235,12 +252,17 @@ class WorkerReward(NamedReward):
             encode(work)
         except (TypeError, ValueError) as error:
             return failed(f"prompt {prompt.id}: {error}")
+        how: dict[str, bool] = {}
         for last_try in (False, True):
             try:
-                reply = await self.pool.run(work, self.timeout_s)
-            except WorkerTimeoutError:
-                note = f"the completion did not parse within {self.timeout_s:g} s"
-                return Verdict(value=0.0, note=note, seconds=self.timeout_s, lasting=False)
+                reply = await self.pool.run(work, self.timeout_s, **how)
+            except WorkerTimeoutError as error:
+                if error.cpu_s >= PROVEN * self.timeout_s:  # it had the processor all the time: no second try helps
+                    return self._too_slow()
+                meaning = replace(self.timed_out(work), seconds=self.timeout_s, lasting=False)
+                if last_try or meaning.status == "scored":
+                    return meaning
+                how = {"patient": True}
             except WorkerDiedError as error:
                 if last_try:  # once may be the machine's doing (out of memory); twice is this text's
                     return failed(str(error))
@@ -253,6 +275,10 @@ class WorkerReward(NamedReward):
             else:
                 return from_reply(reply.result, reply.seconds)
         raise AssertionError("unreachable")
+
+    def _too_slow(self, why: str = "") -> Verdict:
+        note = " ".join(f"the completion did not parse within {self.timeout_s:g} s {why}".split())
+        return Verdict(value=0.0, note=note, seconds=self.timeout_s, lasting=False)
 
     def shut_down(self) -> None:
         """Kill the workers."""
