@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from charter import __version__
-from charter.cli import assets, doctor, evaluate, explain, reward, show, train
+from charter.cli import assets, doctor, evaluate, explain, rescore, reward, sandbox, show, train
 
 app = typer.Typer(
     name="charter",
@@ -43,7 +43,9 @@ app.command("train")(train.command)
 app.command("explain")(explain.command)
 app.command("eval")(evaluate.command)
 app.command("show")(show.command)
+reward.app.command("rescore")(rescore.command)
 app.add_typer(reward.app, name="reward")
+app.add_typer(sandbox.app, name="sandbox")
 app.command("doctor")(doctor.command)
 app.add_typer(assets.app, name="assets")
 

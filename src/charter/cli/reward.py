@@ -1,4 +1,4 @@
-"""`charter reward`: try a reward on completions that are already there."""
+"""`charter reward`: try a reward on completions that are already there (`rescore.py` has those of a run)."""
 
 from __future__ import annotations
 
@@ -151,6 +151,7 @@ def score_rows(
 
     from charter.errors import CharterError, UsageError
     from charter.reward import load_reward, reward_names
+    from charter.reward.adapt import FunctionReward
     from charter.reward.runtime import NamedReward
 
     try:
@@ -169,5 +170,7 @@ def score_rows(
         typer.echo(str(error), err=True)
         raise typer.Exit(error.exit_code) from None
     if not as_json:
+        if isinstance(reward, FunctionReward):
+            typer.echo(f"{name}: signature {reward.signature}, since {reward.reason}", err=True)
         typer.echo(f"{len(groups)} rows, {failures} failed", err=True)
     raise typer.Exit(1 if failures else 0)

@@ -29,6 +29,8 @@ from charter.sandbox.calls_operations import BINARY, COMPARE, UNARY, Budget, Che
 
 __all__ = ["CheckError", "evaluate_check", "fault_of"]
 
+NODE = 5
+"""Price of visiting a node, in the units of handling one element of a container."""
 LONGEST_CHECK = 4_000_000
 """Characters of an expression; a longer one is a mistake in the data set."""
 
@@ -198,7 +200,7 @@ class _Evaluator:
         self.budget = budget
 
     def value(self, node: ast.AST, names: Mapping[str, Any]) -> Any:
-        self.budget.pay(1)
+        self.budget.pay(NODE)
         method: Callable[..., Any] | None = getattr(self, f"_{type(node).__name__.lower()}", None)
         if method is None:
             raise CheckError(f"the check holds {type(node).__name__}, which is not evaluated")

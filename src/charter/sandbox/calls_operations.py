@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 LARGEST_WORK = 5_000_000
-"""Units one check may spend: about one per node visited and per element handled; a few seconds at the very most."""
+"""Units one check may spend, about one per element handled: a second or two at the very most."""
 LARGEST_BITS = 1_000_000
 LARGEST_ITEMS = 5_000_000
 MOST_COLLISIONS = 64

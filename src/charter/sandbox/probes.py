@@ -64,7 +64,11 @@ PROBES = (
         "finally:\n    for pair in held: os.close(pair[0]); os.close(pair[1])\nreturn True",
     ),
     Probe(name="root", layer="identity", attempt="return os.getuid() == 0 or os.geteuid() == 0"),
-    Probe(name="listing /", layer="landlock", attempt="return bool(os.listdir('/')) or True"),
+    Probe(
+        name="a file beside the library",  # reachable in every tier, by every user: only Landlock can refuse it
+        layer="landlock",
+        attempt="try: open(canary['withheld'])\nexcept OSError as error: return error.errno != 13\nreturn True",
+    ),
     Probe(name="a file of the host", layer="files", attempt="return bool(open(canary['file']).read())"),
     Probe(name="a file of the host, by its size", layer="files", attempt="return os.stat(canary['file']).st_size > 0"),
     Probe(

@@ -40,22 +40,35 @@ class Health:
     """What a server says of itself.
 
     kind: of its sandbox ("A", "B", "C", "monty", "unsafe"). tier: the same where it is a jail, None otherwise.
-    slots: programs it runs at a time. self_test_s: how long its self-test took, in seconds; None if it had none.
+    slots: programs it runs at a time. queue: requests that may wait beside those.
+    self_test_s: how long its self-test took, in seconds; None if it had none.
     """
 
     kind: str
     tier: str | None
     slots: int
+    queue: int
     protocol: int
     self_test_s: float | None
 
 
-def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread, exchange: Exchange) -> None:
+async def _shut(running: set[asyncio.Task[Any]], exchange: Exchange) -> None:
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    await exchange.close()
+    asyncio.get_running_loop().stop()
+
+
+def _stop(
+    loop: asyncio.AbstractEventLoop, thread: threading.Thread, running: set[asyncio.Task[Any]], exchange: Exchange
+) -> None:
+    exchange.closed = True
     if not thread.is_alive():
         return
-    asyncio.run_coroutine_threadsafe(exchange.close(), loop).result(timeout=10.0)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(timeout=10.0)
+    asyncio.run_coroutine_threadsafe(_shut(running, exchange), loop)
+    if threading.current_thread() is not thread:  # the last reference may go in any thread
+        thread.join(timeout=10.0)
 
 
 class RemoteSandbox:
@@ -63,14 +76,15 @@ class RemoteSandbox:
 
     url: of the server, http or https, with a path before /v1 if a proxy needs one. token: what it was started with.
     timeout_s: time allowed beyond what the job's own limits allow, for queue, transport and retries (seconds).
-    connections: most requests at the same time; more wait.
+    connections: most requests at the same time; more wait here, without a deadline. The server's own number (slots and
+    queue) counts where it is smaller.
 
     Raises: UsageError for a URL or token that cannot be used.
     """
 
     kind = "remote"
 
-    def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 60.0, connections: int = 32) -> None:
+    def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 120.0, connections: int = 64) -> None:
         if not timeout_s > 0:
             raise UsageError(f"timeout_s is {timeout_s}; give the remote sandbox a time above 0 seconds")
         self._timeout_s = timeout_s
@@ -80,7 +94,10 @@ class RemoteSandbox:
         self._thread = threading.Thread(target=self._serve, args=(self._loop,), name="charter-remote", daemon=True)
         self._thread.start()
         self._running: set[asyncio.Task[Any]] = set()
-        self._finalizer = weakref.finalize(self, _stop, self._loop, self._thread, self._exchange)
+        self._most = connections
+        self._turns: asyncio.Semaphore | None = None
+        self._learning = asyncio.Lock()
+        self._finalizer = weakref.finalize(self, _stop, self._loop, self._thread, self._running, self._exchange)
 
     @staticmethod
     def _serve(loop: asyncio.AbstractEventLoop) -> None:
@@ -109,9 +126,7 @@ class RemoteSandbox:
         most_bytes = MOST_VERDICT_BYTES + 8 * limits.result_bytes  # base64, escapes and separators of small cells
         body = query_body(query, database, limits)
         try:
-            answer = await self._there(
-                self._exchange.post("/v1/query", body, most_bytes, limits.wall_s + self._timeout_s)
-            )
+            answer = await self._there(self._post("/v1/query", body, most_bytes, limits.wall_s))
             return read_result(answer)
         except RemoteFault as fault:
             return QueryResult(outcome="sandbox_error", note=str(fault))
@@ -132,26 +147,36 @@ class RemoteSandbox:
 
     def close(self) -> None:
         """End the requests that run (outcome sandbox_error) and close the connections."""
-        self._exchange.closed = True
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._cancel_all)
         self._finalizer()
-
-    def _cancel_all(self) -> None:
-        for task in self._running:
-            task.cancel()
 
     async def _verdict(self, mode: str, body: dict[str, Any], total: int | None, work_s: float) -> Verdict:
         try:
-            answer = await self._there(
-                self._exchange.post(f"/v1/{mode}", body, MOST_VERDICT_BYTES, work_s + self._timeout_s)
-            )
+            answer = await self._there(self._post(f"/v1/{mode}", body, MOST_VERDICT_BYTES, work_s))
             return read_verdict(answer, total=total)
         except RemoteFault as fault:
             note = str(fault)
         except WireError as fault:
             note = self._exchange.said(f"no verdict: {fault}")
         return Verdict(outcome="sandbox_error", passed=0, total=total or 0, seconds=0.0, note=note)
+
+    async def _post(self, path: str, body: dict[str, Any], most_bytes: int, work_s: float) -> Any:
+        async with await self._turn():
+            return await self._exchange.post(path, body, most_bytes, work_s + self._timeout_s)
+
+    async def _turn(self) -> asyncio.Semaphore:
+        """The requests that may run at the same time: as many as the server has room for, asked once."""
+        async with self._learning:
+            if self._turns is None:
+                most = self._most
+                try:
+                    health = _read_health(
+                        await self._exchange.ask_once("/v1/health", MOST_VERDICT_BYTES, min(self._timeout_s, 10.0))
+                    )
+                    most = min(most, health.slots + health.queue)
+                except (RemoteFault, WireError):
+                    pass  # the job itself meets whatever is wrong, and says so
+                self._turns = asyncio.Semaphore(most)
+        return self._turns
 
     async def _there(self, work: Coroutine[Any, Any, T]) -> T:
         """Do the work on the sandbox's own loop; a caller that is cancelled cancels it."""
@@ -198,12 +223,15 @@ def _checked_token(token: str | None) -> str | None:
 def _read_health(body: object) -> Health:
     if not isinstance(body, dict):
         raise WireError("it is no table")
-    kind, tier, slots, protocol = (body.get(key) for key in ("kind", "tier", "slots", "protocol"))
-    self_test_s = body.get("self_test_s")
+    kind, tier, slots, queue, protocol, self_test_s = (
+        body.get(key) for key in ("kind", "tier", "slots", "queue", "protocol", "self_test_s")
+    )
     if protocol != PROTOCOL:
         raise WireError(f"it speaks version {protocol!r:.20} of the protocol and this client version {PROTOCOL}")
-    if not isinstance(kind, str) or not isinstance(tier, str | None) or type(slots) is not int or slots < 1:
-        raise WireError("kind, tier or slots is missing or of another type")
+    if not isinstance(kind, str) or not isinstance(tier, str | None):
+        raise WireError("kind or tier is missing or of another type")
+    if type(slots) is not int or slots < 1 or type(queue) is not int or queue < 0:
+        raise WireError("slots or queue is missing or no number of programs")
     if self_test_s is not None and (type(self_test_s) not in (int, float) or not self_test_s >= 0):
         raise WireError("self_test_s is no time")
-    return Health(kind=kind, tier=tier, slots=slots, protocol=PROTOCOL, self_test_s=self_test_s)
+    return Health(kind=kind, tier=tier, slots=slots, queue=queue, protocol=PROTOCOL, self_test_s=self_test_s)

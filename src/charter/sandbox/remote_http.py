@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +19,9 @@ import stamina
 
 from charter.sandbox.wire import PROTOCOL, PROTOCOL_HEADER
 
-ATTEMPTS = 8
+MOST_FAILURES = 8
+"""Failed connections of one exchange, about 13 seconds of them: a server that restarts is waited for. A busy one is
+asked again until the deadline."""
 LONGEST_WAIT_S = 10.0
 """Longest pause between two attempts, whatever the server asks for (seconds)."""
 CONNECT_S = 10.0
@@ -30,21 +33,30 @@ class RemoteFault(Exception):  # noqa: N818 - reads as the condition it names
 
 
 class _Passing(RemoteFault):
-    """The same, for a cause that may be gone in a moment. wait_s: what the server asks for."""
+    """The same, for a cause that may be gone in a moment.
 
-    def __init__(self, text: str, wait_s: float | None = None) -> None:
+    busy: the server answered, and asked to come again. wait_s: when.
+    """
+
+    def __init__(self, text: str, *, busy: bool = False, wait_s: float | None = None) -> None:
         super().__init__(text)
+        self.busy = busy
         self.wait_s = wait_s
 
 
 def _pause(error: Exception) -> bool | timedelta:
     if not isinstance(error, _Passing):
         return False
-    return True if error.wait_s is None else timedelta(seconds=error.wait_s)
+    if error.wait_s is None:
+        return True
+    return timedelta(seconds=error.wait_s * random.uniform(1.0, 1.5))  # else all who were refused come back at once
 
 
 class Exchange:
-    """Requests to one server over a pool of connections. base: its URL without a slash at the end."""
+    """Requests to one server over a pool of connections, of which `connections` are kept open.
+
+    base: its URL without a slash at the end.
+    """
 
     def __init__(self, base: str, token: str | None, connections: int) -> None:
         self.base = base
@@ -54,7 +66,6 @@ class Exchange:
         if token is not None:
             self._headers["authorization"] = f"Bearer {token}"
         self._client: httpx2.AsyncClient | None = None
-        self._turns = asyncio.Semaphore(connections)
 
     def said(self, what: str) -> str:
         """A sentence about an answer of the server."""
@@ -74,26 +85,36 @@ class Exchange:
         if self._client is not None:
             await self._client.aclose()
 
-    async def _bounded(self, method: str, path: str, body: bytes | None, most_bytes: int, limit_s: float) -> Any:
-        last: list[RemoteFault] = []
+    async def ask_once(self, path: str, most_bytes: int, limit_s: float) -> Any:
+        """The JSON of a page, without another attempt. Raises: RemoteFault."""
         try:
-            async with asyncio.timeout(limit_s), self._turns:
-                return await self._with_retries(method, path, body, most_bytes, limit_s, last)
+            async with asyncio.timeout(limit_s):
+                return await self._once("GET", path, None, most_bytes)
         except TimeoutError:
-            before = f" (before that: {last[-1]})" if last else ""
+            raise RemoteFault(f"the sandbox server {self.base} gave no answer in {limit_s:g} s") from None
+
+    async def _bounded(self, method: str, path: str, body: bytes | None, most_bytes: int, limit_s: float) -> Any:
+        failures: list[_Passing] = []
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self._with_retries(method, path, body, most_bytes, limit_s, failures)
+        except TimeoutError:
+            before = f" (before that: {failures[-1]})" if failures else ""
             raise RemoteFault(f"the sandbox server {self.base} gave no answer in {limit_s:g} s{before}") from None
 
     async def _with_retries(
-        self, method: str, path: str, body: bytes | None, most_bytes: int, limit_s: float, last: list[RemoteFault]
+        self, method: str, path: str, body: bytes | None, most_bytes: int, limit_s: float, failures: list[_Passing]
     ) -> Any:
         async for attempt in stamina.retry_context(
-            on=_pause, attempts=ATTEMPTS, timeout=limit_s, wait_initial=0.1, wait_max=LONGEST_WAIT_S, wait_jitter=0.5
+            on=_pause, attempts=None, timeout=limit_s, wait_initial=0.1, wait_max=LONGEST_WAIT_S, wait_jitter=0.5
         ):
             with attempt:
                 try:
                     return await self._once(method, path, body, most_bytes)
                 except _Passing as fault:
-                    last.append(fault)
+                    failures.append(fault)
+                    if sum(not one.busy for one in failures) >= MOST_FAILURES:
+                        raise RemoteFault(f"{fault} ({MOST_FAILURES} attempts)") from fault
                     raise
         raise AssertionError("stamina ends with a result or an exception")
 
@@ -117,7 +138,7 @@ class Exchange:
 
     def _open(self) -> httpx2.AsyncClient:
         if self._client is None:
-            pool = httpx2.Limits(max_connections=self._connections, max_keepalive_connections=self._connections)
+            pool = httpx2.Limits(max_connections=None, max_keepalive_connections=self._connections)
             # the answer's own deadline is the whole exchange's; proxies of the environment are for the outside world
             timeout = httpx2.Timeout(None, connect=CONNECT_S)
             self._client = httpx2.AsyncClient(limits=pool, timeout=timeout, headers=self._headers, trust_env=False)
@@ -143,7 +164,7 @@ class Exchange:
                 )
             )
         if status in (429, 503):
-            raise _Passing(self.said(f"{status}: {_excerpt(content)}"), _wait_of(response))
+            raise _Passing(self.said(f"{status}: {_excerpt(content)}"), busy=True, wait_s=_wait_of(response))
         if status != 200:
             raise RemoteFault(self.said(f"{status}: {_excerpt(content)}"))
         try:

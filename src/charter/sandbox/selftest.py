@@ -78,6 +78,7 @@ def _canary(memory_bytes: int) -> Iterator[dict[str, object]]:
             yield {
                 "file": str(secret),
                 "new": str(Path(folder, "new.txt")),
+                "withheld": launch.library().withheld,
                 "port": listener.getsockname()[1],
                 "memory_bytes": memory_bytes,
                 "packages": ["charter", "pip", "torch", "pydantic"],

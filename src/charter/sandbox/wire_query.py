@@ -1,7 +1,7 @@
 """Queries and what they found as JSON: the body of `POST /v1/query` and its answer.
 
-JSON has no bytes, no infinity and, for many readers, no whole numbers past 2**53; those cells travel as a table with one
-key: {"bytes": base64}, {"real": "inf"}, {"integer": "9007199254740993"}.
+JSON has no bytes, no infinity and, for many readers, no whole numbers past 2**53; those cells travel as a table with
+one key: {"bytes": base64}, {"real": "inf"}, {"integer": "9007199254740993"}.
 """
 
 from __future__ import annotations
