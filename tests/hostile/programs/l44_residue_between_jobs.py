@@ -30,6 +30,10 @@ for fd in range(16):
         os.lseek(fd, 4711, os.SEEK_SET)
     except OSError: pass
     try:
+        if fcntl.fcntl(fd, 3) & os.O_NONBLOCK: hits.append(("flags", fd))
+        fcntl.fcntl(fd, 4, fcntl.fcntl(fd, 3) | os.O_NONBLOCK)
+    except OSError: pass
+    try:
         if fcntl.fcntl(fd, 1032) == 8192 and fd > 2: hits.append(("pipe size", fd))
     except OSError: pass
 name = ctypes.create_string_buffer(16)
