@@ -163,7 +163,7 @@ class CodeReward(NamedReward):
         elif isinstance(suite, CheckerSuite):
             ran = await sandbox.run_checker(program, suite, self.limits)
         else:
-            ran = await sandbox.run_stdio(program, suite, self.limits)
+            ran = await sandbox.run_stdio(program, suite, self.limits, every=self.options.partial)
         return verdict_of(ran, partial=self.options.partial)
 
     async def _open(self) -> Sandbox:

@@ -58,7 +58,7 @@ def last_block(text: str) -> str | None:
     """The content of the last fenced block, or None without one.
 
     Blocks marked python come before others; a block that the text ends in the middle of counts only where no block is
-    closed.
+    closed. A text whose only fence is its last line is the block itself: the prompt had opened it.
     """
     blocks = list(_blocks(text))
     closed = [b for b in blocks if b.closed] or blocks
@@ -74,6 +74,7 @@ def last_answer(text: str) -> str | None:
 
 
 def _blocks(text: str) -> Iterator[_Block]:
+    before: list[str] = []
     lines: list[str] = []
     width = indent = 0
     language = ""
@@ -83,6 +84,7 @@ def _blocks(text: str) -> Iterator[_Block]:
         if not width:
             info = bare[ticks:].strip()
             if ticks < 3:
+                before.append(line)
                 continue
             if "`" not in info:
                 width, indent, language, lines = ticks, len(line) - len(line.lstrip()), _language(info), []
@@ -93,8 +95,10 @@ def _blocks(text: str) -> Iterator[_Block]:
             width = 0
         else:
             lines.append(line[min(indent, len(line) - len(line.lstrip())) :])
-    if width:
+    if width and any(line.strip() for line in lines):
         yield _Block(text=_joined(lines), language=language, closed=False)
+    elif width and not language:
+        yield _Block(text=_joined(before), language="", closed=False)
 
 
 def _one_line(inner: str) -> _Block:
