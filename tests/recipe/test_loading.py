@@ -63,7 +63,7 @@ weight = true
             'Expected "reinforce" or "clip" or "gspo" or "cispo" or "sapo" or "dppo_tv"; did you mean \'cispo\'?',
         ),
         f"{path}:8 grpo.advantge": ("there is no key 'advantge' in [grpo]", "Did you mean 'advantage'?"),
-        f"{path}:13 rewards.0.weight": ("found true", "Expected number"),
+        f"{path}:13 rewards.0.weight": ("found true", "Expected number or table"),
     }
 
 

@@ -32,11 +32,6 @@ class Inputs:
     examples: ExampleSet | None
     rubric: Rubric | None
 
-    @property
-    def part_weights(self) -> dict[str, float]:
-        """Reward name → weight."""
-        return {part.name: part.weight for part in self.rubric.parts} if self.rubric else {}
-
     def digest(self) -> str:
         """SHA-256 over the rows in their order: what a run that is resumed must find again."""
         rows = hashlib.sha256()

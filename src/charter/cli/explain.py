@@ -46,6 +46,7 @@ def facts(recipe: Recipe) -> dict[str, Any]:
         {"method", "model", "sizes", "formulas": {name: {"expression", "source"}}, "rewards", "schedule",
         "memory": {"bytes", "peak_bytes", …} or None, "notes", "recipe_hash"}.
     """
+    from charter.cli.explain_rewards import reward_facts
     from charter.recipe import check_recipe, recipe_hash
 
     check_recipe(recipe)
@@ -58,7 +59,7 @@ def facts(recipe: Recipe) -> dict[str, Any]:
         "data": {key: value for key, value in recipe.data.model_dump().items() if value not in (None, {})},
         "sizes": _sizes(recipe),
         "formulas": {name: {"expression": f.expression, "source": f.source} for name, f in formulas.items()},
-        "rewards": [reward.model_dump() for reward in recipe.rewards] if recipe.method == "grpo" else [],
+        "rewards": [reward_facts(reward) for reward in recipe.rewards] if recipe.method == "grpo" else [],
         "schedule": _schedule(recipe),
         "memory": memory,
         "notes": notes + _notes(recipe),
@@ -95,10 +96,15 @@ def _sizes(recipe: Recipe) -> dict[str, int]:
 
 
 def _grpo_formulas(recipe: Recipe) -> dict[str, Formula]:
+    from charter.cli.explain_rewards import sum_expression
     from charter.objectives import formulas as written
 
     grpo, sampling = recipe.grpo, recipe.sampling
     found: dict[str, Formula] = {"combination of rewards": written.combination_formula(grpo.combine)}
+    source = (
+        "this recipe; r_k of GDPO is what stands behind its weight" if grpo.combine == "per_reward" else "this recipe"
+    )
+    found["sum of the rewards"] = written.Formula(sum_expression(recipe), source)
     if grpo.combine == "sum":
         found["advantage"] = written.advantage_formula(grpo.advantage)
     found["policy loss"] = written.policy_formula(grpo.loss, grpo.clip_low, grpo.clip_high, grpo.dual_clip)

@@ -235,7 +235,7 @@ def _updates(run: _Run, start: int) -> AsyncGenerator[Update]:
         run.learner,
         recipe.grpo,
         recipe.sampling,
-        part_weights=inputs.part_weights,
+        part_weights=inputs.rubric.weights,
         start=start,
     )
 

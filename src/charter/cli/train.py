@@ -164,6 +164,6 @@ def _rehearse(recipe: Recipe) -> str:
     if inputs.examples is not None:
         lines.append(f"examples   {len(inputs.examples.train)} from {inputs.examples.source}")
     if rubric is not None:
-        lines.append("rewards    " + ", ".join(f"{name} × {weight:g}" for name, weight in inputs.part_weights.items()))
+        lines.append("rewards    " + ", ".join(f"{name} × {rule}" for name, rule in rubric.rules.items()))
     lines.append(f"learner    at most {learner.microbatch_tokens} tokens in one forward")
     return "\n".join([*lines, "nothing was trained (--dry-run)"])

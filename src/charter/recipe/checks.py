@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from charter.recipe.conflict import Conflict
+from charter.recipe.rewards import plain_sum, reward_conflicts
 from charter.recipe.tables import Recipe
+
+__all__ = ["Conflict", "conflicts"]
 
 _CLIPPED = {
     ("clip", "clip_low"),
@@ -23,19 +26,9 @@ _CLIPPED = {
 """Which losses read which bound of the clip range."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conflict:
-    """key: the dotted key to change. others: keys that take part in it. found, fix: as in `charter.errors.Problem`."""
-
-    key: str
-    found: str
-    fix: str
-    others: tuple[str, ...] = ()
-
-
 def conflicts(recipe: Recipe) -> tuple[Conflict, ...]:
     """Everything in the recipe that cannot be meant, in the order of the tables."""
-    found = [*_every_method(recipe)]
+    found = [*_every_method(recipe), *reward_conflicts(recipe)]
     if recipe.method == "grpo":
         found += [
             *_grpo_needs(recipe),
@@ -74,7 +67,7 @@ def _advantage(recipe: Recipe) -> Iterator[Conflict]:
             fix='Use combine = "sum", or put the KL in the loss and keep or mask truncated completions',
             others=("grpo.combine",),
         )
-    binary = len(recipe.rewards) <= 1 and all(reward.weight == 1 for reward in recipe.rewards) and not adds
+    binary = plain_sum(recipe) and not adds
     if grpo.advantage == "max_rl" and not binary:
         yield Conflict(
             key="grpo.advantage",

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from pydantic_core import ErrorDetails
 
-from charter.recipe.keys import fields_at, kind_of, recipe_keys, table_of
+from charter.recipe.keys import fields_at, holds_value, kind_of, recipe_keys, table_of
 from charter.recipe.tables import RewardTable
 
 Path = tuple[str | int, ...]
@@ -46,7 +46,7 @@ def nearest_key(path: Path) -> str | None:
     if close := difflib.get_close_matches(name, list(siblings), n=1, cutoff=0.6):
         return close[0]
     everywhere: dict[str, str] = {}
-    for key in recipe_keys():
+    for key in sorted(recipe_keys(), key=lambda key: key.key.count(".")):  # a table inside a table is meant last
         everywhere.setdefault(key.key.rpartition(".")[2], key.key)
     if close := difflib.get_close_matches(name, list(everywhere), n=1, cutoff=0.8):
         return everywhere[close[0]]
@@ -71,7 +71,7 @@ def _expected(path: Path) -> str:
     field = (fields_at(path[:-1]) or {}).get(str(path[-1])) if path else None
     if field is None:
         return ""
-    if table_of(field.annotation) is not None:
+    if not holds_value(field.annotation):
         return (
             f"a list of tables [[{path[-1]}]]" if table_of(field.annotation) is RewardTable else f"a table [{path[-1]}]"
         )

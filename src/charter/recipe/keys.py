@@ -61,7 +61,16 @@ def fields_at(path: tuple[str | int, ...]) -> dict[str, FieldInfo] | None:
             continue
         field = model.model_fields.get(part) if model else None
         model = table_of(field.annotation) if field else None
-    return model.model_fields if model else None
+    return {field.alias or name: field for name, field in model.model_fields.items()} if model else None
+
+
+def holds_value(annotation: object) -> bool:
+    """Whether something other than a table may stand at a key that may hold a table: a number, say."""
+    if get_origin(annotation) is Annotated:
+        return holds_value(get_args(annotation)[0])
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return table_of(annotation) is None
+    return any(holds_value(part) for part in get_args(annotation) if part is not type(None))
 
 
 def takes_text(path: tuple[str | int, ...]) -> bool:
@@ -102,9 +111,8 @@ def _bounds(metadata: tuple[object, ...]) -> Iterator[str]:
 
 def _keys_of(model: type[BaseModel], prefix: str) -> Iterator[RecipeKey]:
     for name, field in model.model_fields.items():
-        nested = table_of(field.annotation)
-        if nested is None:
-            yield _key(name, field, prefix)
+        if holds_value(field.annotation):
+            yield _key(field.alias or name, field, prefix)
     for name, field in model.model_fields.items():
         nested = table_of(field.annotation)
         if nested is not None:

@@ -123,6 +123,8 @@ def _read(file: Path) -> tuple[str, dict[str, Any]]:
 def _key_of(detail: ErrorDetails) -> KeyPath:
     """The key an error is about: pydantic adds the tried member of a union, or the entry of a list, to the path."""
     path = detail["loc"]
+    if path[:1] == ("rewards",) and path[2:3] == ("weight",) and path[3:4] in (("number",), ("table",)):
+        return (*path[:3], *path[4:])
     for index, part in enumerate(path):
         entry = isinstance(part, int) and path[0] != "rewards"
         if entry or (isinstance(part, str) and re.match(r"(list|literal|tuple|dict)\[", part)):
@@ -175,7 +177,10 @@ def _conflicts_apart_from(recipe: Recipe, wrong: set[KeyPath]) -> Iterator[Confl
 
 def _at(conflict: Conflict, places: _Places) -> Problem:
     """The conflict where its key stands, or the key it conflicts with when it is left out itself."""
-    keys = [tuple(key.split(".")) for key in (conflict.key, *conflict.others)]
+    keys: list[KeyPath] = [
+        tuple(int(part) if part.isdecimal() else part for part in key.split("."))
+        for key in (conflict.key, *conflict.others)
+    ]
     present = next((key for key in keys if places.knows(key)), keys[0])
     where = places(present) if present == keys[0] else f"{places(present)} and {conflict.key}"
     return Problem(where=where, found=conflict.found, fix=conflict.fix)

@@ -67,10 +67,14 @@ def _lines(table: str, keys: list[RecipeKey]) -> Iterator[str]:
 def _title(table: str) -> str:
     if not table:
         return "Top of the recipe"
+    if table == "rewards.N.weight":
+        return "`weight = {…}` in `[[rewards]]`"
     return f"`[[{table}]]`" if table == "rewards" else f"`[{table}]`"
 
 
 def _about(table: str) -> str:
-    model: type[BaseModel] | None = table_of(Recipe.model_fields[table].annotation) if table else None
+    model: type[BaseModel] | None = Recipe if table else None
+    for part in table.split("."):
+        model = table_of(model.model_fields[part].annotation) if model and part != "N" else model
     text = inspect.getdoc(model) if model else None
     return " ".join((text or "").partition(": ")[2].split())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_serializer
 
 Method = Literal["grpo", "sft"]
 AdvantageName = Literal["center", "standardize", "leave_one_out", "batch_std", "max_rl"]
@@ -86,13 +86,48 @@ class SamplingTable(Table):
     )
 
 
+class WeightTable(Table):
+    """weight = {…}: a weight that changes over the run, from `start` to `end`; it depends on the step alone."""
+
+    start: FiniteFloat = described("Weight up to the step `from`.")
+    end: FiniteFloat = described("Weight from the step `from` + `steps` on, and in every evaluation.")
+    steps: PositiveInt = described("Length of the course.", unit="steps")
+    shape: Literal["linear", "cosine"] = described("A line, or half a cosine.", "linear")
+    first: PositiveInt = Field(1, alias="from", description="Step at which the course begins, counted from 1.")
+
+    @model_serializer
+    def as_written(self) -> dict[str, Any]:
+        """The table as it stands in a recipe, where the first step is called `from`."""
+        values = {"start": self.start, "end": self.end, "steps": self.steps, "shape": self.shape}
+        return {**values, "from": self.first}
+
+
+def _weight_form(value: object) -> str:
+    return "table" if isinstance(value, dict | WeightTable) else "number"
+
+
+Weight = Annotated[
+    Annotated[FiniteFloat, Tag("number")] | Annotated[WeightTable, Tag("table")], Discriminator(_weight_form)
+]
+Cap = Annotated[tuple[float, float], BeforeValidator(_pair)]
+
+
 class RewardTable(BaseModel):
     """[[rewards]]: one rule. Keys beyond these are options of the named reward and are checked against it."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     name: str = described("A built-in reward, path/to/file.py:function or package.module:function.")
-    weight: FiniteFloat = described("Factor on this reward in the sum.", 1.0)
+    weight: Weight = described("Factor on this reward in the sum, or its course {start, end, steps} over the run.", 1.0)
+    gate: str | None = described("Another reward's name: where that one's value is too low, this one counts 0.", None)
+    gate_at_least: FiniteFloat | None = described(
+        "Value at which the gate opens; the gate's maximum when left out, 1 where it has none.", None
+    )
+    cap: Cap | None = described("[lowest, highest] value that counts, before the weight; ±inf for no bound.", None)
+    normalize: Literal["none", "group"] = described(
+        "group: subtract the group's mean and divide by its standard deviation, before the weight; in training only.",
+        "none",
+    )
     timeout_s: PositiveFloat = described("Longest time one completion's score may take.", 10.0, unit="s")
 
     @property

@@ -49,6 +49,17 @@ class Rule:
         if self.cap is not None and not self.cap[0] < self.cap[1]:
             raise ValueError(f"the cap is {list(self.cap)}; the first number must be below the second")
 
+    def __str__(self) -> str:
+        """The weight and what limits it, in a few words."""
+        words = [f"({self.weight})" if isinstance(self.weight, WeightSchedule) else f"{self.weight:g}"]
+        if self.gate is not None:
+            words.append(f"where {self.gate} ≥ {self.gate_at_least:g}")
+        if self.cap is not None:
+            words.append(f"capped to [{self.cap[0]:g}, {self.cap[1]:g}]")
+        if self.normalize:
+            words.append("normalised in its group")
+        return " ".join(words)
+
     def weight_at(self, step: int) -> float:
         """The weight of a step, counted from 1; 0 stands for outside training, where the final weight counts."""
         return self.weight.at(step) if isinstance(self.weight, WeightSchedule) else self.weight

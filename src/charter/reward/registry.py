@@ -15,7 +15,8 @@ from charter.protocols import Reward
 from charter.reward.adapt import ObjectReward, SourceReward
 from charter.reward.call import SourceError
 from charter.reward.pool import WorkerError
-from charter.reward.rubric import Rubric
+from charter.reward.rubric import Rubric, unique_names
+from charter.reward.rules import make_rules
 from charter.reward.runtime import NamedReward
 
 BUILT_IN: Mapping[str, tuple[str, str, str]] = {
@@ -45,7 +46,7 @@ class RewardSettings(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def weight(self) -> float: ...
+    def weight(self) -> Any: ...
     @property
     def timeout_s(self) -> float: ...
     @property
@@ -158,27 +159,48 @@ def build_rubric(tables: Sequence[RewardSettings]) -> Rubric:
 
     Raises: RecipeError with every problem of every table; MissingExtra when an optional package is missing.
     """
-    made: list[tuple[Reward, float]] = []
+    made: list[NamedReward | None] = []
     problems: list[Problem] = []
     try:
         for i, table in enumerate(tables):
-            where = f"rewards[{i}]"
-            one = _make(table.name, table.timeout_s, table.options, where)
-            if isinstance(one, list):
-                problems += one
-                continue
-            made.append((one, table.weight))
-            if not math.isfinite(table.weight):
-                problems.append(
-                    Problem(where=f"{where}.weight", found=f"it is {table.weight}", fix="Give a finite number")
-                )
+            one = _make(table.name, table.timeout_s, table.options, f"rewards[{i}]")
+            problems += one if isinstance(one, list) else []
+            made.append(None if isinstance(one, list) else one)
         if not tables:
             problems.append(Problem(where="rewards", found="there is none", fix="Add a [[rewards]] table with a name"))
-        if problems:
-            raise RecipeError(problems)
+        names = unique_names(
+            [short_name(t.name) if one is None else one.name for t, one in zip(tables, made, strict=True)]
+        )
+        rules, more = make_rules(tables, made, names)
+        if problems or more:
+            raise RecipeError(sorted([*problems, *more], key=_table_number))
     except BaseException:
-        for reward, _ in made:
-            if isinstance(reward, NamedReward):
+        for reward in made:
+            if reward is not None:
                 reward.shut_down()
         raise
-    return Rubric(made)
+    return Rubric([(reward, rule) for reward, rule in zip(made, rules, strict=True) if reward is not None])
+
+
+def highest_value(name: str, options: Mapping[str, Any]) -> float | None:
+    """The maximum of a reward that a recipe names, without starting anything; None where it has none, or no options."""
+    if name not in BUILT_IN:
+        return None
+    module, class_name, _ = BUILT_IN[name]
+    kind: type[NamedReward] = getattr(importlib.import_module(module), class_name)
+    try:
+        made = kind(name, DEFAULT_TIMEOUT_S, options_model(name).model_validate(dict(options)))  # type: ignore[call-arg]
+    except (ValidationError, UsageError):  # `charter train` will say what is wrong with it
+        return kind.maximum
+    made.shut_down()
+    return made.maximum
+
+
+def _table_number(problem: Problem) -> int:
+    number = problem.where.removeprefix("rewards[").partition("]")[0]
+    return int(number) if number.isdecimal() else 1_000_000
+
+
+def short_name(name: str) -> str:
+    """What a reward is called by its name in a recipe: `rules.py:right` is `right`."""
+    return name.rpartition(":")[2].rpartition(".")[2]

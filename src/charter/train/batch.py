@@ -6,7 +6,7 @@ completions, advantages of 0. What the step divides by is counted before that, s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,22 +16,27 @@ from charter.errors import RewardError
 from charter.objectives.advantages import advantages_per_reward, group_advantages
 from charter.objectives.length import overlong_penalty
 from charter.recipe import GrpoTable
-from charter.types import Batch, Branch, Rollout, Scored, Totals, Tree
+from charter.types import Batch, Branch, Rollout, Score, Scored, Totals, Tree
 
 Advantages = tuple[tuple[float | None, ...], ...]
 """One row per group; None where a completion has no reward or takes no part."""
+
+
+PartWeights = Mapping[str, float] | Callable[[int], Mapping[str, float]]
+"""Reward name → weight, or the same as a function of the step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credit:
     """How rewards become advantages.
 
-    part_weights: reward name → weight, for `combine = "per_reward"`. max_new_tokens: the length limit.
+    part_weights: reward name → weight, for `combine = "per_reward"`; a function of the step where weights change.
+    max_new_tokens: the length limit.
     """
 
     config: GrpoTable
     max_new_tokens: int
-    part_weights: Mapping[str, float]
+    part_weights: PartWeights
 
     def advantages(self, scored: Sequence[Scored], kl_penalty: Tensor | None = None) -> Advantages:
         """Advantages of a step's groups (all of the same size).
@@ -60,13 +65,14 @@ class Credit:
         )
 
     def _per_reward(self, scored: Sequence[Scored], keep: Tensor, extra: Tensor) -> Tensor:
-        names = list(self.part_weights)
-        parts = [[[score.parts.get(name) for score in s.scores] for s in scored] for name in names]
+        by_name = self.part_weights(scored[0].group.step) if callable(self.part_weights) else self.part_weights
+        names = list(by_name)
+        parts = [[[_counted(score, name) for score in s.scores] for s in scored] for name in names]
         present = [[[value is not None for value in row] for row in part] for part in parts]
         filled = [[[value or 0.0 for value in row] for row in part] for part in parts]
         values = torch.tensor(filled, dtype=torch.float64)
         mask = torch.tensor(present) & keep
-        weights = [self.part_weights[name] for name in names]
+        weights = [by_name[name] for name in names]
         if extra.any():
             values, mask = torch.cat([values, extra[None]]), torch.cat([mask, keep[None]])
             weights.append(1.0)
@@ -77,6 +83,11 @@ class Credit:
         if self.config.truncated != "penalize":
             return torch.zeros(lengths.shape, dtype=torch.float64)
         return overlong_penalty(lengths, self.max_new_tokens, self.config.soft_window).double()
+
+
+def _counted(score: Score, name: str) -> float | None:
+    """What a reward counts before its weight: behind its cap and gate, or its own value where nobody said more."""
+    return (score.counted or score.parts).get(name)
 
 
 def collate(scored: Sequence[Scored], advantages: Advantages, config: GrpoTable) -> Batch:

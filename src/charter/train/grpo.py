@@ -23,7 +23,7 @@ from charter.objectives.rows import Loss, TokenRows
 from charter.protocols import Learner, PromptSource, Reward, Sampler
 from charter.recipe import GrpoTable, SamplingTable
 from charter.run.metrics import describe_groups
-from charter.train.batch import Credit, collate, has_signal, rollout_trees
+from charter.train.batch import Credit, PartWeights, collate, has_signal, rollout_trees
 from charter.train.scoring import in_prompt_order, refuse_failures, score_as_they_finish
 from charter.types import Group, Prompt, Scored, Update
 
@@ -97,7 +97,7 @@ async def grpo(
     config: GrpoTable,
     sampling: SamplingTable,
     *,
-    part_weights: Mapping[str, float],
+    part_weights: PartWeights,
     start: int = 1,
 ) -> AsyncGenerator[Update]:
     """Yield one Update per step, from step `start` on, without end.
