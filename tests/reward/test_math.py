@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from charter.reward import as_group, load_reward
 from charter.reward.math import MathReward, compare_numbers
-from charter.reward.math_answer import boxes, statement, verdict
+from charter.reward.math_answer import verdict
+from charter.reward.math_statement import boxes, statement
 from charter.types import Prompt, Score
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from charter.reward.math_answer import CPU_SHARE
 from charter.reward.math_answer import reference as reference_text
 from charter.reward.runtime import Verdict, WorkerReward, abstained, failed, scored
 from charter.types import Prompt, Rollout
@@ -57,7 +58,12 @@ class MathReward(WorkerReward):
         quick = compare_numbers(reference_text(gold), rollout.text)
         if quick is not None:
             return scored(quick, "" if quick else f"stated {rollout.text.strip()!r}")
-        return {"answer": str(gold), "text": rollout.text, "row": f"row {prompt.id}, column {column!r}: "}
+        return {
+            "answer": str(gold),
+            "text": rollout.text,
+            "row": f"row {prompt.id}, column {column!r}: ",
+            "cpu_s": self.timeout_s * CPU_SHARE,
+        }
 
 
 def compare_numbers(gold: str, text: str) -> float | None:
