@@ -16,7 +16,7 @@ def reward_facts(reward: RewardTable) -> dict[str, Any]:
 
 
 def sum_expression(recipe: Recipe) -> str:
-    """`r = 1 · math [0 unless format ≥ 1] + w(t) · min(1, max(0, length)), w = …`: what becomes one reward."""
+    """`r = 1 · (math if format ≥ 1 … else 0) + w(t) · min(1, max(0, length)), w = …`: what becomes one reward."""
     from charter.recipe.rewards import gate_of, reward_part_names
 
     names = reward_part_names(recipe.rewards)
@@ -53,7 +53,7 @@ def _gates(index: int, recipe: Recipe) -> str:
     while (gate := gate_of(at, recipe.rewards)) is not None and gate >= 0 and len(conditions) < len(names):
         least = recipe.rewards[at].gate_at_least
         least = _maximum(recipe.rewards[gate]) if least is None else least
-        conditions.append(f"{names[gate]} ≥ {least:g} or silent")
+        conditions.append(f"{names[gate]} ≥ {least:g} or {names[gate]} abstains")
         at = gate
     return " and ".join(f"({c})" for c in conditions) if len(conditions) > 1 else conditions[0]
 

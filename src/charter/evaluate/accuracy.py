@@ -21,6 +21,7 @@ from charter.evaluate.intervals import (
     wilson,
 )
 from charter.protocols import Reward, Sampler, SamplingSettings
+from charter.train.scoring import MOST_WAITING
 from charter.types import Group, Prompt, Scored
 
 __all__ = [
@@ -212,6 +213,9 @@ async def evaluate(
             if group.prompt.id not in order or group.prompt.id in tasks:
                 raise RunError(f"the sampler answered the prompt {group.prompt.id!r}, which was not open.")
             tasks[group.prompt.id] = asyncio.create_task(_scored(group, reward))
+            pending = [task for task in tasks.values() if not task.done()]
+            if len(pending) >= MOST_WAITING:
+                await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         missing = [name for name in order if name not in tasks]
         if missing:
             raise RunError(f"the sampler left out {len(missing)} of {len(order)} prompts, the first is {missing[0]!r}.")

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from charter.types import Scored
+from charter.types import Score, Scored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +79,27 @@ METRICS: dict[str, Metric] = dict(
             "share",
             "Completions whose reward broke; they take no part in learning.",
             (0.0, 0.1),
+        ),
+        _metric(
+            "reward/<name>/seconds",
+            "mean over the step's completions of the time this reward took; one that was remembered took 0",
+            "s",
+            "Cost of one score.",
+            (0.0, 1.0),
+        ),
+        _metric(
+            "reward/<name>/error_rate",
+            "completions on which this reward broke / completions it was asked about",
+            "share",
+            "Above grpo.max_error_rate the run stops.",
+            (0.0, 0.1),
+        ),
+        _metric(
+            "reward/<name>/abstain_rate",
+            "completions this reward did not apply to / completions it was asked about",
+            "share",
+            "How often it has nothing to say.",
+            (0.0, 0.5),
         ),
         _metric(
             "groups/signal",
@@ -295,6 +316,7 @@ def describe_groups(scored: Sequence[Scored], advantages: Sequence[Sequence[floa
             out[f"rewards/{name}/mean"] = fmean(own)
         if len(own) >= 2:
             out[f"rewards/{name}/std"] = _sample_std(own)
+    out |= _reward_rates(scores)
     if scores:
         out["rewards/abstained"] = sum(score.status == "abstained" for score in scores) / len(scores)
         out["rewards/failed"] = sum(score.status == "failed" for score in scores) / len(scores)
@@ -311,6 +333,19 @@ def describe_groups(scored: Sequence[Scored], advantages: Sequence[Sequence[floa
         out["groups/signal"] = sum(any(row) for row in advantages) / len(advantages)
     out["tokens/sampled"] = float(sum(len(rollout.tokens) for rollout in rollouts))
     out["tokens/prompt"] = float(sum(len(each.group.prompt_tokens) for each in scored))
+    return out
+
+
+def _reward_rates(scores: Sequence[Score]) -> dict[str, float]:
+    """What each reward cost, and how often it broke or abstained; rewards that do not say are left out."""
+    out: dict[str, float] = {}
+    for name in dict.fromkeys(name for score in scores for name in score.seconds):
+        asked = [score for score in scores if name in score.seconds]
+        broke = sum(name in score.failures for score in asked)
+        silent = sum(name not in score.failures and score.parts.get(name) is None for score in asked)
+        out[f"reward/{name}/seconds"] = fmean(score.seconds[name] for score in asked)
+        out[f"reward/{name}/error_rate"] = broke / len(asked)
+        out[f"reward/{name}/abstain_rate"] = silent / len(asked)
     return out
 
 

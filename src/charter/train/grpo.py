@@ -24,7 +24,7 @@ from charter.protocols import Learner, PromptSource, Reward, Sampler
 from charter.recipe import GrpoTable, SamplingTable
 from charter.run.metrics import describe_groups
 from charter.train.batch import Credit, PartWeights, collate, has_signal, rollout_trees
-from charter.train.scoring import in_prompt_order, refuse_failures, score_as_they_finish
+from charter.train.scoring import in_prompt_order, refuse_failures, score_unless_hopeless
 from charter.types import Group, Prompt, Scored, Update
 
 
@@ -109,7 +109,7 @@ async def grpo(
     objective = GrpoObjective(config=config, max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature)
     for step, chosen in prompts.steps(config.prompts_per_step, start=start):
         clock = _Clock()
-        scored = await _sample_and_score(chosen, sampler, reward, sampling, step, clock)
+        scored = await _sample_and_score(chosen, sampler, reward, config, sampling, step, clock)
         divergence = _reference_divergence(scored, learner, config, sampling)
         advantages = credit.advantages(scored, _penalty(divergence, config))
         rounds = 0
@@ -119,7 +119,7 @@ async def grpo(
                 break
             rounds += 1
             fresh = prompts.refill(step, rounds, missing)
-            more = await _sample_and_score(fresh, sampler, reward, sampling, step, clock)
+            more = await _sample_and_score(fresh, sampler, reward, config, sampling, step, clock)
             scored += more
             divergence += _reference_divergence(more, learner, config, sampling)
             advantages = credit.advantages(
@@ -149,13 +149,13 @@ async def _sample_and_score(
     prompts: Sequence[Prompt],
     sampler: Sampler,
     reward: Reward,
+    config: GrpoTable,
     sampling: SamplingTable,
     step: int,
     clock: _Clock,
 ) -> tuple[Scored, ...]:
     began = time.perf_counter()
     sampled = began
-    finished: list[Scored] = []
 
     async def noting_the_time() -> AsyncIterator[Group]:
         nonlocal sampled
@@ -163,8 +163,9 @@ async def _sample_and_score(
             sampled = time.perf_counter()
             yield group
 
-    async for item in score_as_they_finish(noting_the_time(), reward):
-        finished.append(item)
+    rounds = 1 + config.max_refill if config.dynamic_sampling else 1
+    most = config.prompts_per_step * sampling.group_size * rounds
+    finished = await score_unless_hopeless(noting_the_time(), reward, config.max_error_rate, most)
     clock.add("time/sample_s", sampled - began)
     clock.add("time/score_s", time.perf_counter() - sampled)
     return in_prompt_order(finished, prompts)
