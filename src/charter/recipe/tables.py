@@ -48,7 +48,9 @@ class DataTable(Table):
     """[data]: where prompts (GRPO) or examples (SFT) come from."""
 
     prompts: str | None = described(
-        "Prompts to sample from: a .jsonl or .parquet path, arithmetic:addition, reasoning_gym:TASK, or hf:NAME.", None
+        "Prompts to sample from: a .jsonl or .parquet path, arithmetic:addition, programs:tiny, reasoning_gym:TASK, "
+        "hf:NAME, or a data asset (humaneval).",
+        None,
     )
     examples: str | None = described('Conversations to imitate (method = "sft"): .jsonl, .parquet or hf:NAME.', None)
     template: str | None = described(

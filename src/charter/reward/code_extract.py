@@ -58,7 +58,7 @@ def last_block(text: str) -> str | None:
     """The content of the last fenced block, or None without one.
 
     Blocks marked python come before others; a block that the text ends in the middle of counts only where no block is
-    closed. A text whose only fence is its last line is the block itself: the prompt had opened it.
+    closed. A text that begins with code and has one bare fence is a block up to there: the prompt had opened it.
     """
     blocks = list(_blocks(text))
     closed = [b for b in blocks if b.closed] or blocks
@@ -95,10 +95,17 @@ def _blocks(text: str) -> Iterator[_Block]:
             width = 0
         else:
             lines.append(line[min(indent, len(line) - len(line.lstrip())) :])
-    if width and any(line.strip() for line in lines):
-        yield _Block(text=_joined(lines), language=language, closed=False)
-    elif width and not language:
+    if not width:
+        return
+    if not language and _begins_with_code(before):
         yield _Block(text=_joined(before), language="", closed=False)
+    elif any(line.strip() for line in lines):
+        yield _Block(text=_joined(lines), language=language, closed=False)
+
+
+def _begins_with_code(lines: list[str]) -> bool:
+    first = next((line for line in lines if line.strip()), "")
+    return first.startswith(("def ", "import ", "from ", "class ", "@", "async def "))
 
 
 def _one_line(inner: str) -> _Block:
