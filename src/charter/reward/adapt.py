@@ -4,9 +4,10 @@ A function named in a recipe (`rules.py:short`, `package.module:name`) is import
 in worker processes, never in the trainer. Two keys of the recipe are for this file: `signature` says what the function
 is where its parameters do not, and `columns = {parameter = "column"}` fills a parameter from a column of another name.
 
-The completions of a prompt are handed over together, under `timeout_s` times their number; when that call raises, dies
-or hangs they are tried again one by one, so that only the guilty one fails. A function whose number for one completion
-depends on the others must say so with an attribute, `f.row_independent = False`; then the whole group fails instead.
+The completions of a prompt are handed over together, under `timeout_s`; when that call raises, dies or overruns they
+are tried again one by one, each under `timeout_s`, so that only the guilty one fails (`tries.py` bounds what a function
+that hangs may cost). A function whose number for one completion depends on the others must say so with an attribute,
+`f.row_independent = False`; it has `timeout_s` times their number, and then the whole group fails.
 
 A function *object* given through the API runs in a thread of this process: one that hangs cannot be killed, only
 abandoned.
@@ -27,14 +28,19 @@ from charter.reward.adapters import open_reward
 from charter.reward.adapters.shape import at_path
 from charter.reward.call import SourceError
 from charter.reward.frames import encode
-from charter.reward.pool import WorkerError, WorkerPool
+from charter.reward.pool import WorkerError, WorkerPool, WorkerTimeoutError
 from charter.reward.runtime import NamedReward, Verdict, failed, from_reply
+from charter.reward.tries import one_by_one
 from charter.reward.worker import describe_error
 from charter.types import Prompt, Rollout
 
 
 class CallError(Exception):
-    """A call that brought no numbers; the text says why."""
+    """A call that brought no numbers; the text says why. overran: it took too long."""
+
+    def __init__(self, text: str, *, overran: bool = False) -> None:
+        super().__init__(text)
+        self.overran = overran
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +73,8 @@ class FunctionReward(NamedReward):
     """
 
     maximum = None
+    at_once = 4
+    """Completions tried side by side when they are tried one by one."""
 
     def __init__(self, name: str, timeout_s: float, facts: Mapping[str, Any], options: FunctionOptions) -> None:
         super().__init__(name, timeout_s)
@@ -81,6 +89,7 @@ class FunctionReward(NamedReward):
         self._row_independent = bool(facts["row_independent"])
         self._columns = options.columns
         self._options = dict(options.own)
+        self._slow = False
 
     def option_problems(self, where: str) -> list[Problem]:
         """Options that are no parameter of the function."""
@@ -132,14 +141,21 @@ class FunctionReward(NamedReward):
             column = " or ".join(map(repr, paths))
             note = f"row {prompt.id} has no column {column} for the parameter {of} (its columns: {have})"
             return [failed(note)] * len(rollouts)
-        try:
-            return await self._together(prompt, rollouts)
-        except CallError as error:
-            if len(rollouts) == 1 or not self._row_independent:
-                return [failed(str(error))] * len(rollouts)
-        return await asyncio.gather(*(self._alone(prompt, rollout) for rollout in rollouts))
+        overran = False
+        if not (self._slow and self._row_independent):
+            limit_s = self.timeout_s * (1 if self._row_independent else len(rollouts))
+            try:
+                return await self._together(prompt, rollouts, limit_s)
+            except CallError as error:
+                if len(rollouts) == 1 or not self._row_independent:
+                    return [failed(str(error))] * len(rollouts)
+                overran = error.overran
+        found = await one_by_one(rollouts, lambda rollout: self._alone(prompt, rollout), self.at_once)
+        if overran and all(verdict.status != "failed" for verdict in found):
+            self._slow = True  # it does not hang, it only needs more than one limit for a group
+        return found
 
-    async def _together(self, prompt: Prompt, rollouts: Sequence[Rollout]) -> list[Verdict]:
+    async def _together(self, prompt: Prompt, rollouts: Sequence[Rollout], limit_s: float) -> list[Verdict]:
         fields = dict(prompt.fields)
         for name, path in self._columns.items():
             there, value = at_path(prompt.fields, path)
@@ -153,14 +169,14 @@ class FunctionReward(NamedReward):
             "columns": wanted,
             "options": self._options,
         }
-        replies, seconds = await self._call(work, self.timeout_s * len(rollouts))
+        replies, seconds = await self._call(work, limit_s)
         return [from_reply(reply, seconds / len(rollouts)) for reply in replies]
 
-    async def _alone(self, prompt: Prompt, rollout: Rollout) -> Verdict:
+    async def _alone(self, prompt: Prompt, rollout: Rollout) -> tuple[Verdict, bool]:
         try:
-            return (await self._together(prompt, [rollout]))[0]
+            return (await self._together(prompt, [rollout], self.timeout_s))[0], False
         except CallError as error:
-            return failed(str(error))
+            return failed(str(error)), error.overran
 
     @abc.abstractmethod
     async def _call(self, work: Mapping[str, Any], limit_s: float) -> tuple[Sequence[Mapping[str, Any]], float]:
@@ -183,6 +199,7 @@ class SourceReward(FunctionReward):
             self._pool.close()
             raise
         super().__init__(source.rpartition(":")[2].rpartition(".")[2], timeout_s, facts, sorted_options)
+        self.at_once = self._pool.size
 
     @property
     def pool(self) -> WorkerPool:
@@ -194,7 +211,7 @@ class SourceReward(FunctionReward):
             encode(work)
             reply = await self._pool.run(work, limit_s)
         except (WorkerError, TypeError, ValueError) as error:
-            raise CallError(str(error)) from error
+            raise CallError(str(error), overran=isinstance(error, WorkerTimeoutError)) from error
         return reply.result, reply.seconds
 
     def shut_down(self) -> None:
@@ -237,5 +254,5 @@ class ObjectReward(FunctionReward):
         try:
             result = await asyncio.wait_for(done, limit_s)
         except TimeoutError:
-            raise CallError(f"took longer than {limit_s:g} s") from None
+            raise CallError(f"took longer than {limit_s:g} s", overran=True) from None
         return result, loop.time() - started
