@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charter.cli.display import clean, duration, sparkline
+from charter.cli.show_rewards import reward_lines
 
 if TYPE_CHECKING:
     from charter.run.reader import Run
@@ -118,6 +119,8 @@ def render_summary(run: Run, summary: Mapping[str, Any]) -> str:
         add("reward", f"{first} → {last}, best {best}   {curve('reward')}")
     elif rows and isinstance(rows[-1].get("loss"), int | float):
         add("loss", f"{_text(rows[0].get('loss'), '.4f')} → {_text(rows[-1]['loss'], '.4f')}   {curve('loss')}")
+    for number, line in enumerate(reward_lines(rows)):
+        add("" if number else "rewards", clean(line))
     held_out = _held_out(summary, rows)
     if held_out:
         add("held-out", held_out)
