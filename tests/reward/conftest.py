@@ -19,7 +19,7 @@ from charter.types import Prompt, Score
 
 
 class InlinePool:
-    """A worker's task in this process, messages encoded as for a worker: its rules without the second it takes to start.
+    """A worker's task in this process, its messages encoded as for one: the rules without the wait for a start.
 
     What depends on a process (time limits, memory, its death) is tested with `in_worker=True`.
     """

@@ -33,13 +33,14 @@ def build_database(script: str) -> bytes:
         connection.executescript(script)
         if connection.in_transaction:
             connection.commit()
-        content = connection.serialize()
+        tables = connection.execute("select count(*) from sqlite_master").fetchone()[0]
+        content = connection.serialize() if tables else b""
     except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
         raise DataError(f"the script that builds the database does not run: {error}") from None
     finally:
         connection.close()
     if not content:
-        raise DataError("the script builds an empty database")
+        raise DataError("the script that builds the database makes no table")
     return content
 
 
