@@ -68,19 +68,19 @@ def values(scores: list[Score]) -> list[float | None]:
 
 
 @pytest.mark.parametrize(
-    ("query", "note"),
+    ("query", "note"),  # the columns' names and the rows' order are nothing
     [
         (DEAR, ""),
         (DEAR + ";", ""),
         (f"Like this:\n```sql\n{DEAR}\n```\n", ""),
         (f"```sql\n{DEAR}\n```\nIn Python:\n```python\nrun()\n```", ""),
         (f"<answer>{DEAR}</answer>", ""),
-        ("select name as n, price as p from item where not price <= 2 order by price desc", ""),  # names, order: nothing
+        ("select name as n, price as p from item where not price <= 2 order by price desc", ""),
         ("select price, name from item where price > 2", "2 rows are not among the expected ones, one is (4.0, 'ink')"),
         ("select name from item where price > 2", "1 columns; expected 2"),
         ("select name, price from item", "4 rows; expected 2"),
         ("select name, price from item where price > 2 union all select 'ink', 4", "3 rows; expected 2"),
-        ("select 'ink', 4.0 union select 'mug', 7.25001", "1 rows are not among the expected ones, one is ('mug', 7.25001)"),
+        ("select 'ink', 4.0 union select 'mug', 7.3", "1 rows are not among the expected ones, one is ('mug', 7.3)"),
         ("select 'ink', 4.0 union select 'mug', 7.2500001", ""),  # within 1e-6
         ("select nme from item", "failed: no such column: nme"),
         ("select 1; select 2", "failed: You can only execute one statement at a time."),
@@ -234,6 +234,9 @@ def test_rows_that_cannot_be_judged(tmp_path: Path) -> None:
         open_database("a.sqlite", tmp_path)
     with pytest.raises(UsageError, match="order"):
         load_reward("sql_result", order="sometimes")
+    for options in ({"sandbox": "remote"}, {"url": "http://127.0.0.1:1"}):
+        with pytest.raises(UsageError, match="needs the url of a server"):
+            load_reward("sql_result", **options)
 
 
 def test_references_reach_the_maximum() -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from charter.errors import DataError
 from charter.reward.extract import PLACE_HELP, Place, find_place
@@ -60,6 +60,13 @@ class SqlOptions(BaseModel):
     sandbox: Literal["auto", "A", "B", "C", "remote", "unsafe"] = Field(
         "auto", description="Isolation; auto: the best tier that proves itself here, else an error."
     )
+    url: str | None = Field(None, description='Address of the server, for sandbox = "remote".')
+
+    @model_validator(mode="after")
+    def _address(self) -> SqlOptions:
+        if (self.sandbox == "remote") != (self.url is not None):
+            raise ValueError('sandbox = "remote" needs the url of a server, and no other kind has one')
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +202,8 @@ class SqlReward(NamedReward):
             if self._sandbox is None:
                 from charter.sandbox import open_sandbox
 
-                self._sandbox = open_sandbox(self.options.sandbox)
+                address = {} if self.options.url is None else {"url": self.options.url}
+                self._sandbox = open_sandbox(self.options.sandbox, **address)
             return self._sandbox
 
     def shut_down(self) -> None:
