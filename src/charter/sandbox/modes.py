@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from charter.sandbox.calls import CheckError, evaluate_check
@@ -16,6 +17,8 @@ from charter.sandbox.job import CallSuite, CallTest, CheckerSuite, Limits, Outco
 from charter.sandbox.judging import Ending, difference, outcome_of, raised, same_output
 from charter.sandbox.process import Process, step
 
+CHECKER_BYTES = 64 * 1024**2
+"""Longest call a checker may make; its arguments are the data set's."""
 Starter = Callable[..., Process]
 """Starts a process: (limits, payload, keep_input=, wants_output=). Raises: ServerGone."""
 
@@ -156,7 +159,8 @@ def run_checker(start: Starter, start_checker: Starter, program: str, suite: Che
     began = time.monotonic()
     served = start(limits, codec.pack({"mode": "serve", "program": program}), keep_input=True, wants_output=False)
     job = {"mode": "checker", "tests": suite.tests, "entry": suite.entry}
-    checker = start_checker(limits, codec.pack(job), keep_input=True, wants_output=False)
+    roomy = replace(limits, result_bytes=CHECKER_BYTES)
+    checker = start_checker(roomy, codec.pack(job), keep_input=True, wants_output=False)
     conversation = _Conversation(served, checker)
     try:
         return conversation.run(began)
@@ -173,7 +177,7 @@ class _Conversation:
         self.program, self.checker = program, checker
         self._loaded = False
         self._asked: list[bytes] = []
-        self._carried = 0
+        self._unanswered = 0
 
     def run(self, began: float) -> Verdict:
         while True:
@@ -186,7 +190,7 @@ class _Conversation:
 
     def _advance(self) -> tuple[Outcome, int, int, str] | None:
         for frame in self.checker.frames():
-            message = codec.unpack(frame)
+            message = codec.unpack(frame)  # the tests are trusted, and what they send is made by our own code
             if "broken" in message:
                 return self._broken(str(message["broken"]))
             if "done" in message:
@@ -197,6 +201,7 @@ class _Conversation:
         if gone is None and self._loaded:
             for frame in self._asked:
                 self.program.say(codec.HEADER.pack(len(frame)) + frame)
+            self._unanswered += len(self._asked)
             self._asked.clear()
         if gone is None and self.program.ending is not None:
             gone = outcome_of(self.program.ending) or ("crashed", "it ended before the tests did")
@@ -231,7 +236,10 @@ class _Conversation:
                 if messages[0].get("loaded") is not True:
                     return _cause(messages[0]) or ("failed", "it sent an answer before it was asked")
                 self._loaded = True
+            elif self._unanswered == 0:
+                return "failed", "it sent an answer before it was asked"
             else:
+                self._unanswered -= 1
                 self.checker.say(codec.HEADER.pack(len(frame)) + frame)
         return None
 

@@ -29,6 +29,8 @@ def outcome_of_error(error: BaseException) -> tuple[Outcome, str]:
     said = one_line(str(inner) if inner is not None else str(error)).removeprefix(f"{name}: ")
     if name == "TimeoutError" and "limit exceeded" in said:
         return "timeout", "it ran into the time limit"
+    if name == "RuntimeError" and said.startswith("suspension limit"):
+        return "timeout", "it asked its host for names or sleep too often"
     if name == "MemoryError":
         return "out_of_memory", said or "it ran out of memory"
     if lacks(name, said):

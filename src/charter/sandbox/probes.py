@@ -63,6 +63,12 @@ PROBES = (
         attempt="held = []\ntry:\n    for _ in range(64): held.append(os.pipe())\nexcept OSError: return False\n"
         "finally:\n    for pair in held: os.close(pair[0]); os.close(pair[1])\nreturn True",
     ),
+    Probe(
+        name="capabilities",
+        layer="capabilities",
+        attempt="import struct\nsets = ctypes.create_string_buffer(24)\n"
+        "failed = libc.capget(struct.pack('<Ii', 0x20080522, 0), sets)\nreturn bool(failed) or any(sets.raw)",
+    ),
     Probe(name="root", layer="identity", attempt="return os.getuid() == 0 or os.geteuid() == 0"),
     Probe(
         name="a file beside the library",  # reachable in every tier, by every user: only Landlock can refuse it

@@ -47,18 +47,21 @@ class Slot:
             return self._servers[role]
 
     def attempt(self, work: Callable[[Slot], T], failed: Callable[[str], T]) -> T:
-        """Do some work with this slot; what goes wrong with its servers becomes `failed(cause)`, and they are
-        replaced."""
-        try:
-            return work(self)
-        except (ServerGone, OSError) as error:
-            self._drop()
-            return failed(f"{error}")
-        except SandboxUnavailable as error:
-            return failed(f"{error}")
-        except BaseException:
-            self._drop()  # a child may still be running
-            raise
+        """Do some work with this slot. When a server is gone (killed from outside, out of memory) it is replaced and
+        the work done once more; after that, and for every other fault of the sandbox, the answer is `failed(cause)`."""
+        for last in (False, True):
+            try:
+                return work(self)
+            except (ServerGone, OSError) as error:
+                self._drop()
+                if last or self._closed:
+                    return failed(f"{error}")
+            except SandboxUnavailable as error:
+                return failed(f"{error}")
+            except BaseException:
+                self._drop()  # a child may still be running
+                raise
+        raise AssertionError("unreachable")
 
     def _drop(self) -> None:
         with self._lock:

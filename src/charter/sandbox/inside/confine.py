@@ -47,7 +47,9 @@ class Walls:
         self.machine = policy.machine()
         self.libc = ctypes.CDLL(None, use_errno=True)
         self.libc.syscall.restype = ctypes.c_long
-        self.filter = seccomp.assemble(self.machine) if "seccomp" in self.layers else None
+        self.filter: seccomp.Filter | None = None
+        if "seccomp" in self.layers:
+            self.filter = seccomp.Filter(seccomp.assemble(self.machine), self.libc, self.machine)
         self.ruleset = landlock.create(readable, self.libc, self.machine) if "landlock" in self.layers else -1
         self.uid = uid
         if "identity" in self.layers and os.geteuid() == 0:
@@ -90,7 +92,7 @@ class Walls:
             os.closerange(4, 256)  # 0 to 3 are the job's; the server closed what it did not open, and holds a dozen
             if self.filter is not None:
                 layer = "seccomp"
-                seccomp.install(self.filter, os.getpid(), self.libc, self.machine)
+                self.filter.install(os.getpid())
         except (OSError, ValueError) as error:
             raise Unconfined(f"{layer}: {error}") from error
 

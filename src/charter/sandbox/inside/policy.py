@@ -155,6 +155,7 @@ _ALLOWED: Mapping[str, tuple[int | None, int | None, tuple[Condition, ...]]] = {
     "geteuid": (107, 175, ()),
     "getgid": (104, 176, ()),
     "getegid": (108, 177, ()),
+    "capget": (125, 90, ()),
     "getrusage": (98, 165, ()),
     "getrlimit": (97, 163, ()),
     "setrlimit": (160, 164, ()),

@@ -73,7 +73,7 @@ def _block(number: int, conditions: tuple[Condition, ...]) -> list[tuple[int, in
 
 
 def assemble(on: Machine) -> Program:
-    """The filter for an architecture; the own process id is filled in by `install`."""
+    """The filter for an architecture; the own process id is filled in later."""
     instructions: list[tuple[int, int, int, int]] = [
         (_LOAD, 0, 0, _ARCH),
         (_JUMP_EQUAL, 1, 0, AUDIT_ARCH[on]),
@@ -95,13 +95,23 @@ class _FilterProgram(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
 
-def install(program: Program, own_pid: int, libc: ctypes.CDLL, on: Machine) -> None:
-    """Close the filter around this process, for good. Needs no_new_privs. Raises: OSError."""
-    code = bytearray(program.code)
-    for offset in program.own_pid_at:
-        struct.pack_into("<I", code, offset, own_pid)
-    buffer = (ctypes.c_char * len(code)).from_buffer(code)
-    whole = _FilterProgram(len(code) // 8, ctypes.addressof(buffer))
-    call = ctypes.c_long(number_of("seccomp", on))
-    if libc.syscall(call, ctypes.c_long(_SET_MODE_FILTER), ctypes.c_long(0), ctypes.byref(whole)) != 0:
-        raise OSError(ctypes.get_errno(), "seccomp refused the filter")
+class Filter:
+    """A program, ready to be closed around a process: everything a child would have to allocate is there already."""
+
+    def __init__(self, program: Program, libc: ctypes.CDLL, on: Machine) -> None:
+        code = bytearray(program.code)
+        self._code = (ctypes.c_char * len(code)).from_buffer(code)
+        self._own = [ctypes.c_uint32.from_buffer(code, offset) for offset in program.own_pid_at]
+        self._whole = _FilterProgram(len(code) // 8, ctypes.addressof(self._code))
+        self._syscall = libc.syscall
+        self._arguments = (
+            ctypes.c_long(number_of("seccomp", on)), ctypes.c_long(_SET_MODE_FILTER), ctypes.c_long(0),
+            ctypes.byref(self._whole),
+        )  # fmt: skip
+
+    def install(self, own_pid: int) -> None:
+        """Close the filter around this process, for good. Needs no_new_privs. Raises: OSError."""
+        for place in self._own:
+            place.value = own_pid
+        if self._syscall(*self._arguments) != 0:
+            raise OSError(ctypes.get_errno(), "seccomp refused the filter")
