@@ -202,7 +202,7 @@ class SqlReward(NamedReward):
             if self._sandbox is None:
                 from charter.sandbox import open_sandbox
 
-                address = {} if self.options.url is None else {"url": self.options.url}
+                address: dict[str, Any] = {} if self.options.url is None else {"url": self.options.url}
                 self._sandbox = open_sandbox(self.options.sandbox, **address)
             return self._sandbox
 
