@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from charter.reward import as_group, load_reward
 from charter.reward.math import MathReward, compare_numbers
-from charter.reward.math_answer import verdict
+from charter.reward.math_answer import TooMuchWorkError, cpu_budget, judge_one, verdict
 from charter.reward.math_statement import boxes, statement
+from charter.reward.pool import WorkerTimeoutError
 from charter.types import Prompt, Score
 
 
@@ -104,19 +106,44 @@ def test_wrong(reward: MathReward, gold: object, text: str) -> None:
     assert score.note
 
 
+FRACTION = "\\frac{1}{1+"
 HOSTILE = {
     "digits": "9" * 100_000,
+    "boxed digits": r"\boxed{" + "9" * 100_000 + "}",
     "braces": "{" * 50_000,
     "boxes": r"\boxed{" * 50_000,
     "nested": r"\boxed{" * 20_000 + "}" * 20_000,
-    "fractions": r"\frac{" * 50_000,
+    "open fractions": r"\frac{" * 50_000,
+    "nested fractions": r"\boxed{" + FRACTION * 5000 + "x" + "}" * 5001,
     "dollars": "$" * 50_000,
     "brackets": "(" * 50_000,
     "sum": "1+" * 500_000,
     "answers": "answer " * 100_000,
+    "anchors": "answer is " * 100_000,
     "megabyte": "no " * 350_000,
+    "megabyte of LaTeX": r"\boxed{" + r"\frac{1}{2}+\sqrt{3} " * 50_000 + "}",
     "tower": r"$10^{10^{10^{10}}}$",
+    "tower of nines": r"\boxed{9^{9^{9^9}}}",
     "powers": "9**9**9**9",
+    "power of a power": r"\boxed{((2^{999})^{999})^{999}}",
+    "exponent": r"\boxed{2^{99999999999}}",
+    "e-notation": r"\boxed{1e999999999}",
+    "factorial": r"\boxed{99999999!}",
+    "factorials": r"\boxed{((9!)!)!}",
+    "binomial": r"\boxed{\binom{100000000}{50000000}}",
+    "sum to a billion": r"\boxed{\sum_{n=1}^{10^{9}} n^n}",
+    "integral": r"\boxed{\int_0^1 e^{-x^2}\sin(x^x) dx}",
+    "underbraces": r"\boxed{" + r"\underbrace{x}_{" * 5000 + "}" * 5001,
+    "null bytes": "\x00" * 100_000,
+    "surrogates": "\ud800" * 100_000,
+    "bars": r"\boxed{" + "|" * 1900 + "}",
+    "subscripts": r"\boxed{" + "x_" * 900 + "}",
+    "carets": r"\boxed{" + "^" * 1900 + "}",
+    "open parentheses": r"\boxed{" + "(" * 39 + "1" + ")" * 39 + "+0}",
+    "alternatives": "1 or " * 100_000,
+    "tags": "<answer>" * 50_000 + "</answer>" * 50_000,
+    "lines": "\n1" * 300_000,
+    "environments": r"\begin{pmatrix}" * 50_000,
 }
 
 
@@ -128,10 +155,80 @@ def test_hostile_text_is_wrong_in_bounded_time(reward: MathReward, name: str) ->
     assert time.monotonic() - started < 9.0  # 2 s of limit, starting a worker, and a slow machine
 
 
-def test_a_slow_text_says_so_and_the_next_is_scored(reward: MathReward) -> None:
-    slow, quick = scores(reward, "122", r"$10^{10^{10^{10}}}$", "so 122")
-    assert slow.note == "the completion did not parse within 2 s"
+def test_no_hostile_text_takes_more_than_its_cpu_time() -> None:
+    """1 s of CPU time each: the rule that needs no quiet machine."""
+    for name, text in HOSTILE.items():
+        started = time.process_time()
+        assert judge_one({"answer": r"\sqrt{2}+x", "text": text, "cpu_s": 1.0})["value"] == 0.0, name
+        assert time.process_time() - started < 2.0, name
+
+
+def test_an_answer_beyond_a_bound_says_which_and_the_next_is_scored(reward: MathReward) -> None:
+    huge, quick = scores(reward, "122", r"$10^{10^{10^{10}}}$", "so 122")
+    assert huge.note.startswith("not parsed: a power of more than 200000 digits; stated ")
     assert quick.value == 1.0
+
+
+def test_an_answer_over_its_cpu_time_is_wrong_and_the_worker_lives(reward: MathReward) -> None:
+    scores(reward, "122", r"\sqrt{122^2}")
+    before = set(reward.pool.pids())
+    (slow,) = scores(reward, "122", HOSTILE["bars"])
+    assert (slow.value, slow.note) == (0.0, "the completion needs more than 1 s of CPU time to compare")
+    assert before <= set(reward.pool.pids())
+
+
+def test_time_on_the_clock_alone_is_no_wrong_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that sleeps (as one does on a busy machine) uses the clock but no CPU: the reward fails."""
+    made = load_reward("math", timeout_s=0.4)
+    assert isinstance(made, MathReward)
+
+    async def starved(*_: object, **__: object) -> object:
+        raise WorkerTimeoutError("took longer than 0.4 s")
+
+    monkeypatch.setattr(made.pool, "run", starved)
+    (score,) = scores(made, "122", r"\boxed{\sqrt{122^2}}")
+    made.shut_down()
+    assert (score.value, score.status) == (None, "failed")
+    assert "no verdict within 0.4 s" in score.note
+    assert "the machine is too busy" in score.note
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def test_cpu_budget_does_not_count_waiting() -> None:
+    with cpu_budget(0.05):
+        time.sleep(0.2)
+    with pytest.raises(TooMuchWorkError), cpu_budget(0.05):
+        spin()
+
+
+def test_a_parser_cannot_swallow_the_end_of_its_budget() -> None:
+    stops = 0
+
+    def swallow() -> None:
+        nonlocal stops
+        while stops < 3:
+            try:
+                spin()
+            except TooMuchWorkError:
+                stops += 1
+        spin()
+
+    with pytest.raises(TooMuchWorkError), cpu_budget(0.02):
+        swallow()
+    assert stops == 3
+
+
+@pytest.mark.parametrize("code", ["__import__('os').system('touch {}')", "open('{}','w').write('x')"])
+def test_code_in_an_answer_is_not_run(reward: MathReward, tmp_path: Path, code: str) -> None:
+    written = tmp_path / "written"
+    code = code.replace("{}", str(written))
+    forms = (code, f"\\boxed{{{code}}}", f"<answer>{code}</answer>", f"The answer is {code}", f"${code}$")
+    assert [s.value for s in scores(reward, "122", *forms)] == [0.0] * len(forms)
+    assert not written.exists()
 
 
 @pytest.mark.parametrize("gold", [r"\frac{", "", "#### ", [1], True, {"a": 1}, "9" * 5000])

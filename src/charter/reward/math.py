@@ -1,7 +1,8 @@
 """`math`: 1 when the completion's stated answer equals the reference answer, else 0.
 
-What counts as the stated answer: `math_answer.py`. The comparison runs in a worker process; text that does not parse
-within the time limit is wrong, a reference that cannot be parsed is a failure that names its row.
+What counts as the stated answer: `math_statement.py`. The comparison runs in a worker process. An answer beyond the
+bounds of `math_bounds.py`, or one that needs more than half of `timeout_s` in CPU seconds, is wrong; a machine too busy
+to give it those seconds is a failure, and so is a reference that cannot be parsed, which names its row.
 """
 
 from __future__ import annotations
@@ -65,12 +66,23 @@ class MathReward(WorkerReward):
             "cpu_s": self.timeout_s * CPU_SHARE,
         }
 
+    def timed_out(self, work: Mapping[str, Any]) -> Verdict:
+        """An overrun on the clock alone: the machine was busy, so the reward failed; the answer is not wrong for it.
+
+        What is too complex is told by the text (`math_bounds`) or by the CPU seconds it used, both in the worker.
+        """
+        cpu_s = work["cpu_s"]
+        return failed(
+            f"no verdict within {self.timeout_s:g} s in two tries, though the text used less than its {cpu_s:g} s "
+            "of CPU time: the machine is too busy, or timeout_s is too low"
+        )
+
 
 def compare_numbers(gold: str, text: str) -> float | None:
     """The verdict on two plain numbers of at most 30 + 30 digits, or None when the full comparison must decide.
 
-    It decides only what is beyond doubt: equal values are right, unequal integers wrong. Decimals that differ are left
-    to math-verify, which rounds to 6 places.
+    It decides only what is beyond doubt: equal values are right, unequal integers wrong. Decimals that differ may still
+    be roundings of one another, which the full comparison knows about.
     """
     stripped = text.strip()
     if not (_NUMBER.fullmatch(gold) and _NUMBER.fullmatch(stripped)):

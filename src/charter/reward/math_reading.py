@@ -148,7 +148,12 @@ def _read(text: str, depth: int) -> Answer:
     if depth > _DEEPEST:
         return Formula(text)
     return (
-        _simple(text, depth) or _french(text, depth) or _several(text, depth) or _bracketed(text, depth) or _related(text, depth) or _rest(text)
+        _simple(text, depth)
+        or _french(text, depth)
+        or _several(text, depth)
+        or _bracketed(text, depth)
+        or _related(text, depth)
+        or _rest(text)
     )
 
 
