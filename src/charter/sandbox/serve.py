@@ -67,11 +67,11 @@ def serve(
         )
     import uvicorn
 
-    slots = slots or getattr(sandbox, "slots", 1)
+    places: int = slots or getattr(sandbox, "slots", 1)
     settings = ServeSettings(
         token=token,
-        slots=slots,
-        queue=slots if queue is None else queue,
+        slots=places,
+        queue=places if queue is None else queue,
         most=most or ServeSettings().most,
         self_test_s=self_test_s,
     )

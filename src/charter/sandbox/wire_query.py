@@ -65,7 +65,7 @@ def _cell_body(cell: Cell) -> Any:
     return cell
 
 
-def _cell(body: object) -> Cell:
+def _cell(body: Any) -> Cell:
     if body is None or type(body) is str:
         return body
     if type(body) is float and math.isfinite(body):
