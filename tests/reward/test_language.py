@@ -145,3 +145,9 @@ def test_a_megabyte_is_read_in_bounded_time(piece: str) -> None:
     for language in ("en", "ja"):
         assert 0.0 <= language_share(text, language)[0] <= 1.0
     assert time.monotonic() - started < 8
+
+
+def test_a_language_outside_the_list_counts_as_its_neighbour() -> None:
+    danish = "Toget var forsinket, fordi der lå sne på skinnerne. Vi ventede en time og tog så bussen."
+    assert language_share(danish, "sv")[0] == 1.0
+    assert language_share("रुळांवर बर्फ असल्यामुळे ट्रेन उशिरा आली.", "hi")[0] == 1.0
