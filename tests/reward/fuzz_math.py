@@ -36,8 +36,9 @@ _TEX = r"""
 1/2 99999 25% $5 5cm 1011_2 × ∞ √3 ² ½ ° #### <answer> </answer> <think> </think>
 """
 PIECES = [
-    *_TEX.split(), "\x00", "\ud800", "\u2212", "\n", "\n\n", " ", " or ", " and ", "#### ", "The answer is ", "answer: ",
-    "either ", "maybe ", "so ", " cm", "x = ", r"\sum_{n=1}^{9} n", r"\int_0^1 x dx", r"\lim_{x\to 0} x", "import os",
+    *_TEX.split(), "\x00", "\ud800", "\u2212", "\n", "\n\n", " ", " or ", " and ", "#### ", "The answer is ",
+    "answer: ", "either ", "maybe ", "so ", " cm", "x = ", r"\sum_{n=1}^{9} n", r"\int_0^1 x dx", r"\lim_{x\to 0} x",
+    "import os",
 ]  # fmt: skip
 
 

@@ -18,8 +18,9 @@ from functools import lru_cache
 from typing import Any
 
 from charter.reward.math_bounds import beyond, too_large, unreadable
-from charter.reward.math_compare import same
-from charter.reward.math_reading import Answer, Choice, Formula, read
+from charter.reward.math_compare import same, without_unit
+from charter.reward.math_engine import parsed
+from charter.reward.math_reading import INFINITY, MINUS_INFINITY, Answer, Choice, Formula, children, read
 from charter.reward.math_statement import statement
 from charter.reward.math_tidy import tidy
 
@@ -61,31 +62,11 @@ def read_reference(gold: str) -> Answer:
 
 def _check(answer: Answer) -> None:
     """Every formula in a reference must be one."""
-    if isinstance(answer, Formula):
-        from charter.reward.math_compare import without_unit
-        from charter.reward.math_engine import parsed
-        from charter.reward.math_reading import INFINITY, MINUS_INFINITY
-
-        if answer in (INFINITY, MINUS_INFINITY):
-            return
-        if parsed(without_unit(answer.tex)[0]) is None:
-            raise ValueError(f"math-verify reads no expression in {answer.tex[:80]!r}")
-        return
-    for part in _children(answer):
+    formula = isinstance(answer, Formula) and answer not in (INFINITY, MINUS_INFINITY)
+    if isinstance(answer, Formula) and formula and parsed(without_unit(answer.tex)[0]) is None:
+        raise ValueError(f"math-verify reads no expression in {answer.tex[:80]!r}")
+    for part in children(answer):
         _check(part)
-
-
-def _children(answer: Answer) -> tuple[Answer, ...]:
-    for name in ("items", "parts"):
-        if hasattr(answer, name):
-            return getattr(answer, name)
-    if hasattr(answer, "rows"):
-        return tuple(cell for row in answer.rows for cell in row)  # pyright: ignore[reportAttributeAccessIssue]
-    inner = getattr(answer, "content", None)
-    named = getattr(answer, "name", None)
-    if named is not None:
-        inner = answer.value  # pyright: ignore[reportAttributeAccessIssue]
-    return (inner,) if inner is not None else ()
 
 
 def wrong(note: str) -> dict[str, Any]:

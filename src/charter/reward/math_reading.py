@@ -85,6 +85,20 @@ class Claim:
 
 Answer = Number | Words | Choice | Formula | Series | Union | Matrix | Named | Claim
 
+
+def children(answer: Answer) -> tuple[Answer, ...]:
+    """The answers an answer is made of."""
+    if isinstance(answer, Series):
+        return answer.items
+    if isinstance(answer, (Union, Claim)):
+        return answer.parts
+    if isinstance(answer, Matrix):
+        return tuple(cell for row in answer.rows for cell in row)
+    if isinstance(answer, Named):
+        return (answer.value,)
+    return (answer.content,) if isinstance(answer, Choice) and answer.content is not None else ()
+
+
 MOST_PARTS = 200
 """Parts of one answer; an answer with more is a Formula, and wrong unless it is the reference's text."""
 _DEEPEST = 8
