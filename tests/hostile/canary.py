@@ -13,7 +13,6 @@ import os
 import resource
 import secrets
 import shutil
-import signal
 import socket
 import tempfile
 from dataclasses import dataclass
@@ -82,7 +81,9 @@ class Canary:
     def disturbances(self) -> list[str]:
         """What was changed in the folder, and which socket was reached."""
         after = self._snapshot()
-        changed = sorted(name for name in self._before.keys() | after.keys() if self._before.get(name) != after.get(name))
+        changed = sorted(
+            name for name in self._before.keys() | after.keys() if self._before.get(name) != after.get(name)
+        )
         return [f"the canary folder changed: {name}" for name in changed] + [
             f"a socket of the caller was reached: {one.getsockname()!r}" for one in self._sockets if _touched(one)
         ]
@@ -121,11 +122,11 @@ def own_state() -> dict[str, Any]:
         "umask": _umask(),
         "working folder": os.getcwd(),
         "session": (os.getsid(0), os.getpgid(0)),
-        "blocked signals": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
         "out-of-memory score": Path("/proc/self/oom_score_adj").read_text(),
     }
     state |= {f"limit {name}": resource.getrlimit(number) for name, number in numbers.items()}
-    state |= {f"signal {number.name}": str(signal.getsignal(number)) for number in signal.Signals}
+    lines = (line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    state |= {f"signals ({name})": value.strip() for name, value in lines if name in ("SigBlk", "SigIgn", "SigCgt")}
     return state
 
 

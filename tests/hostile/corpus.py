@@ -68,6 +68,32 @@ if __name__ == "__main__":
     ),
 }
 
+RUNS_INTO_LIMITS = frozenset(
+    {
+        "r02_thread_bomb",
+        "r03_mem_list",
+        "r04_mem_mmap",
+        "r06_mem_shared_anon_fork",
+        "r07_bigint",
+        "r08_infinite_loop",
+        "r09_sleep",
+        "r12_alarm_hijack",
+        "r25_regex_redos",
+        "r26_decompression_bomb",
+        "r28_huge_return",
+        "r31_bigint_return",
+        "r55_no_descriptor_left",
+        "r57_hash_collisions",
+        "r58_set_collisions",
+        "r59_many_small_answers",
+        "r64_waits_for_input",
+        "r67_thin_threads",
+        "r69_many_sets_of_collisions",
+        "r71_source_thirty_megabytes",
+    }
+)
+"""Programs without a `slow:` line of their own that take seconds all the same."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
@@ -114,7 +140,7 @@ def read_program(file: Path) -> Program:
         style=header["style"],
         text=_made(header["text"]) if "text" in header else text,
         passes=header["expect"].startswith("verdict PASS"),
-        slow="slow" in header,
+        slow="slow" in header or file.stem in RUNS_INTO_LIMITS,
         tiers=frozenset(tiers.split()) if tiers else None,
         runs=int(header.get("runs", "1")),
     )

@@ -116,7 +116,11 @@ async def examine(
         found.problems.append(f"this process grew by {grown // 1024**2} MiB")
     found.problems += canary.disturbances()
     after = own_state()
-    found.problems += [f"this process's {name} was {before[name]} and is {after[name]}" for name in before if before[name] != after[name]]
+    found.problems += [
+        f"this process's {name} was {before[name]} and is {after[name]}"
+        for name in before
+        if before[name] != after[name]
+    ]
     await _must(found, "after it, a good program", sandbox, GOOD, passes=True)
     await _must(found, "after it, a wrong program", sandbox, WRONG, passes=False)
     found.problems += machine.left_since() + await _still_running(machine)
