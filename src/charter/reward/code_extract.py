@@ -80,6 +80,9 @@ def _blocks(text: str) -> Iterator[_Block]:
     language = ""
     for line in text.split("\n"):
         bare = line.strip()
+        if not bare.startswith("`"):
+            (lines if width else before).append(line[min(indent, len(line) - len(line.lstrip())) :] if width else line)
+            continue
         ticks = len(bare) - len(bare.lstrip("`"))
         if not width:
             info = bare[ticks:].strip()
@@ -126,6 +129,8 @@ def _joined(lines: list[str]) -> str:
 def defines(code: str, name: str) -> bool:
     """Whether a line at the margin defines a name: `def name(`, `class name`, `name =`."""
     for line in code.split("\n"):
+        if name not in line:
+            continue
         head = line.removeprefix("async ")
         for opening in ("def ", "class ", ""):
             if not head.startswith(opening + name):
