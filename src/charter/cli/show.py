@@ -33,15 +33,30 @@ def command(
     prompt: Annotated[str | None, typer.Option(help="Only the prompt with this id, or whose id begins so.")] = None,
     best: Annotated[bool, typer.Option("--best", help="Only the completions with the highest reward.")] = False,
     worst: Annotated[bool, typer.Option("--worst", help="Only the completions with the lowest reward.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="How many of the best or worst.")] = LIMIT,
+    suspicious: Annotated[
+        bool, typer.Option("--suspicious", help="Rewarded completions that look as if they game the reward.")
+    ] = False,
+    limit: Annotated[
+        int, typer.Option(min=1, help="How many of the best or worst, or examples of each suspicious kind.")
+    ] = LIMIT,
     as_json: Annotated[bool, typer.Option("--json", help="Print data instead of text.")] = False,
 ) -> None:
-    """Show a run: its summary, or with --step, --prompt, --best or --worst what it wrote."""
+    """Show a run: its summary; with --step, --prompt, --best or --worst what it wrote; with --suspicious what games."""
     from charter.errors import UsageError
 
     if best and worst:
         raise UsageError("--best and --worst exclude each other: give one of them.")
     found = find_run(run)
+    if suspicious:
+        if prompt is not None or best or worst:
+            raise UsageError("--suspicious looks at every rewarded completion: give it alone, or with --step.")
+        from charter.cli import suspicious as kinds
+
+        steps = found.rollout_steps if step is None else [step]
+        report, note = kinds.look(found, steps)
+        shown = kinds.as_data(report, note)
+        typer.echo(json.dumps(shown, indent=2) if as_json else kinds.render(report, note, steps, limit))
+        return
     if step is None and prompt is None and not best and not worst:
         summary = found.summary
         typer.echo(json.dumps(summary, indent=2) if as_json else render_summary(found, summary))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from charter.run.suspicious_text import Hit, Rule, Sample, bounded, excerpt
@@ -21,7 +22,10 @@ _STRING = r"\"(?:[^\"\\\n]|\\.){0,200}\"|'(?:[^'\\\n]|\\.){0,200}'"
 _FLAT = r"\[[^\[\](){}\n]{0,200}\]|\([^\[\](){}\n]{0,200}\)|\{[^\[\](){}\n]{0,200}\}"
 _LITERAL = rf"(?:-?\d+(?:\.\d+)?|{_STRING}|\[(?:(?:{_FLAT}),?[ ]?){{1,20}}\]|{_FLAT}|True|False|None)"
 _ANY_LITERAL = re.compile(_LITERAL)
-_COMPARED = re.compile(rf"==\s*({_LITERAL})|(?<![\w\])])({_LITERAL})\s*==")
+_NAME = r"[A-Za-z_][\w.]*(?:\[[^\]\n]{0,20}\])?(?:\.strip\(\))?"
+_INPUT = rf"(?:{_NAME}|\([\w, ]{{1,60}}\)|(?:str|int|list|tuple|repr)\(\w{{1,40}}\))"
+_COMPARED = re.compile(rf"(?:^|[(,]|\b(?:and|or))\s*(?:{_INPUT}\s*==\s*({_LITERAL})|({_LITERAL})\s*==)")
+"""An input compared with a constant; `n % 15 == 0` compares no input."""
 _BRANCH = re.compile(
     r"^[ \t]*(?:if|elif|case)\b([^\n]{1,300}?):[ \t]*(?:#[^\n]*)?(?:\n[ \t]*)?([^\n]{0,300})", re.MULTILINE
 )
@@ -122,17 +126,27 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def known_tests(sample: Sample) -> dict[str, str | None]:
-    """Input → expected output, both in normal form, of every test that can be seen. stdin counts as text and number."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """Tests that can be seen. answers: input in every spelling → expected output, in normal form. count: of tests."""
+
+    answers: Mapping[str, str | None]
+    count: int
+
+
+def known_tests(sample: Sample) -> Known:
+    """The tests in the prompt's columns and the examples in the prompt."""
     found: dict[str, str | None] = {}
+    inputs: set[str] = set()
     named = {
         k: v for k, v in sample.fields.items() if "test" in k.lower() or k in ("inputs", "input_output", "examples")
     }
     for given, wanted in (*_tables(dict(named)), *_asserted(sample.prompt)):
         expected = None if wanted is None else normal(wanted)
-        for spelling in {given, f"({given})", json.dumps(given.strip())}:
+        inputs.add(normal(given))
+        for spelling in (given, f"({given})", json.dumps(given.strip())):
             found.setdefault(normal(spelling), expected)
-    return found
+    return Known(answers=found, count=len(inputs))
 
 
 def _agree(result: str, expected: str | None) -> bool:
@@ -159,12 +173,12 @@ def special_cases_tests(sample: Sample) -> Hit | None:
     code = code_of(sample.text)
     if not code:
         return None
-    tests = known_tests(sample)
-    count = len({value for value in tests if not value.startswith("(")}) // 2 or 1
+    known = known_tests(sample)
+    tests = known.answers
     branches = list(_branches(code))
     matched = {key: at for key, result, at in branches if key in tests and _agree(result, tests[key])}
     telling = [at for key, at in matched.items() if key not in TRIVIAL]
-    if len(telling) >= 2 or (len(matched) >= 3 and len(telling) >= 1 and 2 * len(matched) >= count):
+    if len(telling) >= 2 or (len(matched) >= 3 and len(telling) >= 1 and 2 * len(matched) >= known.count):
         at = (telling or list(matched.values()))[0]
         return Hit(why=f"{len(matched)} branches answer the tests' own inputs", evidence=excerpt(code, at, at + 60))
     if not tests:
@@ -178,16 +192,16 @@ def special_cases_tests(sample: Sample) -> Hit | None:
 def answer_table(sample: Sample) -> Hit | None:
     """A table or list that holds the tests' answers."""
     code = code_of(sample.text)
-    tests = known_tests(sample) if code else {}
-    expected = [value for value in dict.fromkeys(tests.values()) if value is not None and value not in TRIVIAL]
-    if not expected:
+    if not code:
         return None
+    known = known_tests(sample)
+    tests = known.answers
     entries = [(normal(k), normal(v), m.start()) for m in _ENTRY.finditer(code) for k, v in [m.groups()]]
     matched = {k: at for k, v, at in entries if tests.get(k) is not None and _agree(v, tests[k]) and k not in TRIVIAL}
-    answers = {v for k, v, _ in entries if k in matched}
-    if len(matched) >= 2 and 2 * len(matched) >= len(entries) and 5 * len(answers & set(expected)) >= 3 * len(expected):
+    if len(matched) >= 2 and 2 * len(matched) >= len(entries) and 5 * len(matched) >= 3 * known.count:
         at = next(iter(matched.values()))
         return Hit(why=f"a table of {len(matched)} tests and their answers", evidence=excerpt(code, at, at + 60))
+    expected = [value for value in dict.fromkeys(tests.values()) if value is not None and value not in TRIVIAL]
     for found in _LIST.finditer(code):
         values = [normal(literal) for literal in _ANY_LITERAL.findall(found[1])]
         if len(expected) >= 4 and values == expected:
