@@ -10,9 +10,14 @@ if TYPE_CHECKING:
 
 
 def reward_facts(reward: RewardTable) -> dict[str, Any]:
-    """A reward's table without the keys by which nothing happens."""
+    """A reward's table without the keys by which nothing happens; and for a function, the signature it is called by."""
     quiet = {"gate": None, "gate_at_least": None, "cap": None, "normalize": "none"}
-    return {key: value for key, value in reward.model_dump().items() if key not in quiet or value != quiet[key]}
+    facts = {key: value for key, value in reward.model_dump().items() if key not in quiet or value != quiet[key]}
+    if ":" in reward.name:
+        from charter.reward.adapt import signature_of
+
+        facts["called_as"] = signature_of(reward.name, reward.options)
+    return facts
 
 
 def sum_expression(recipe: Recipe) -> str:

@@ -256,3 +256,16 @@ class ObjectReward(FunctionReward):
         except TimeoutError:
             raise CallError(f"took longer than {limit_s:g} s", overran=True) from None
         return result, loop.time() - started
+
+
+def signature_of(source: str, options: Mapping[str, Any]) -> str:
+    """How a function that a recipe names will be called, in words; or why it cannot be.
+
+    It is loaded in a worker process to find out, as a run would load it.
+    """
+    try:
+        reward = SourceReward(source, 10.0, options)
+    except (WorkerError, SourceError) as error:
+        return f"it cannot be loaded: {str(error).removeprefix('its worker did not start: ')}"
+    reward.shut_down()
+    return f"{reward.signature}, since {reward.reason}"
