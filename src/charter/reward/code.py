@@ -95,11 +95,10 @@ class CodeReward(NamedReward):
             return None
         if self.options.extract == "text":
             return code
-        if self.options.extract == "answer":
-            return f"<answer>{code}</answer>"
         longest = max((len(run) for run in _backticks(code)), default=0)
         fence = "`" * max(3, longest + 1)
-        return f"{fence}python\n{code.rstrip()}\n{fence}"
+        block = f"{fence}python\n{code.rstrip()}\n{fence}"
+        return f"<answer>\n{block}\n</answer>" if self.options.extract == "answer" else block
 
     def _solution(self, prompt: Prompt) -> str | None:
         named = self.options.solution
