@@ -213,3 +213,20 @@ def test_suspicious_completions(tmp_path: Path) -> None:
     assert json.loads(show(folder, "--suspicious", "--step", 1, "--json"))["findings"] == []
     fails(UsageError, "give it alone", folder, "--suspicious", "--best")
     fails(StoreError, "no completions of step 9", folder, "--suspicious", "--step", 9)
+
+
+def test_each_reward_has_its_line() -> None:
+    from charter.cli.show_rewards import reward_lines
+
+    row = {"reward/math/seconds": 0.001, "reward/math/error_rate": 0.0, "reward/math/abstain_rate": 0.5}
+    rows = [
+        {"step": 0, "eval/accuracy": 0.1},
+        {"step": 1, "rewards/math/mean": 0.25, **row},
+        {"step": 2, "rewards/math/mean": 0.5, **row, "reward/math/seconds": 0.003, "reward/math/error_rate": 0.1},
+        {"step": 3, "reward/f/seconds": 2.5, "reward/f/error_rate": None},
+    ]
+    assert reward_lines(rows) == [
+        "math  0.250 → 0.500, 2 ms each, 5.0% broke, 50.0% silent",
+        "f     no value, 2.5 s each, 0.0% broke, 0.0% silent",
+    ]
+    assert reward_lines([]) == []

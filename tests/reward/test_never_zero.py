@@ -248,7 +248,8 @@ def test_none_of_them_is_a_0_in_an_advantage() -> None:
         credit = Credit(config=GrpoTable(combine=combine), max_new_tokens=4, part_weights=rubric.weights)
         (row,) = credit.advantages([item])
         assert row[2:] == (None, None)
-        assert row[0] == pytest.approx(-row[1])
+        assert [row[0]] == pytest.approx([-(row[1] or 0.0)])
+        assert row[1]
     credit = Credit(config=GrpoTable(), max_new_tokens=4, part_weights=rubric.weights)
     assert credit.advantages([item]) == ((-1.0, 1.0, None, None),)
 
