@@ -60,7 +60,7 @@ def _head(node: ast.AST) -> str:
 
 def _changes(node: ast.AST) -> Iterator[tuple[str, Callable[[ast.AST], None]]]:
     match node:
-        case ast.Return(value=ast.expr()):
+        case ast.Return(value=ast.expr() as value) if not (isinstance(value, ast.Constant) and value.value is None):
             yield "return", lambda n: setattr(n, "value", ast.Constant(value=None))
         case ast.Compare(ops=[op]) if type(op) in _FLIPPED:
             yield "comparison", lambda n: setattr(n, "ops", [_FLIPPED[type(n.ops[0])]()])  # type: ignore[attr-defined]
