@@ -61,6 +61,7 @@ def test_schema(score_texts: Scores) -> None:
         ),
         ({"id": 1.5, "items": 3}, "$.items (type): 3 is not of type 'array' (and 1 more)"),
         ([], "$ (type): [] is not of type 'object'"),
+        ({"id": 1, "items": [{"price": "\ud800"}]}, "$.items[0].price (type): '\\ud800' is not of type 'number'"),
     ],
 )
 def test_the_note_has_path_and_keyword(score_texts: Scores, instance: object, note: str) -> None:
@@ -102,6 +103,12 @@ def test_draft_2020_12(score_texts: Scores, schema: dict[str, Any], good: Any, b
 def test_partial_credit(score_texts: Scores, instance: object, value: float) -> None:
     (score,) = score_texts("schema", [json.dumps(instance)], schema=ORDER, partial=True)
     assert score.value == pytest.approx(value, abs=1e-12)
+
+
+def test_notes_can_be_written_to_a_file(score_texts: Scores) -> None:
+    (score,) = score_texts("schema", ['{"\\ud800": 1}'], schema={"additionalProperties": {"type": "string"}})
+    assert "ud800" in score.note
+    assert score.note.encode("utf-8").endswith(b"(type): 1 is not of type 'string'")
 
 
 def test_strictness_is_decided(score_texts: Scores) -> None:

@@ -63,7 +63,9 @@ def values(scores: list[Score]) -> list[float | None]:
         (json.dumps([WEATHER]), ""),
         ('{"name": "weather", "arguments": {"days": 2.0, "city": "Paris"}}', ""),  # 2.0 is 2; order of names is nothing
         ("", "no call: not JSON: Expecting value: line 1 column 1 (char 0)"),
-        ("[]", "an empty list of calls"),
+        ("[]", "no call: JSON without a name and arguments"),
+        ('{"tool_calls": []}', "malformed call: an empty list of calls"),
+        ('{"name": "weather"}', "no call: JSON without a name and arguments"),
         ("It will rain.", "no call: not JSON: Expecting value: line 1 column 1 (char 0)"),
         (hermes(WEATHER, WEATHER), "2 calls; expected 1"),
         (hermes(WEATHER) + "<tool_call>", "malformed call: <tool_call> is not closed"),
@@ -133,9 +135,10 @@ def test_several_calls_in_any_order(score_texts: Scores) -> None:
 
 
 def test_a_row_may_want_no_call(score_texts: Scores) -> None:
-    texts = ["Hello to you too.", "", " \n", hermes(WEATHER), json.dumps(WEATHER), "<tool_call>{", '{"a": 1}']
-    scores = score_texts("tool_call", texts, {"answer": []})
-    assert values(scores) == [1, 0, 0, 0, 0, 0, 0]
+    answers = ["Hello to you too.", "4", '{"name": "Ann"}', "[1]", "```json\n{}\n```"]
+    calls = ["", " \n", hermes(WEATHER), json.dumps(WEATHER), json.dumps([1, WEATHER]), "<tool_call>{", "</tool_call>"]
+    assert values(score_texts("tool_call", answers, {"answer": []})) == [1, 1, 1, 1, 1]
+    assert values(score_texts("tool_call", calls, {"answer": []})) == [0, 0, 0, 0, 0, 0, 0]
     assert score_texts("tool_call", ["x"], {"answer": None})[0].status == "abstained"
 
 

@@ -56,7 +56,8 @@ def describe_errors(errors: list[Any]) -> str:
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     message = worst.message if len(worst.message) <= 300 else worst.message[:150] + " … " + worst.message[-140:]
     path = worst.json_path if len(worst.json_path) <= 200 else worst.json_path[:100] + " … " + worst.json_path[-90:]
-    return f"{path} ({worst.validator}): {message}{more}"
+    whole = f"{path} ({worst.validator}): {message}{more}"
+    return whole.encode("utf-8", "backslashreplace").decode("utf-8")  # names in the path may be half surrogate pairs
 
 
 def partial_credit(schema: Any, instance: Any, errors: Iterable[Any]) -> float:

@@ -76,6 +76,8 @@ def read_calls(value: Any, *, strict: bool = True) -> list[Call]:
     if isinstance(value, dict) and isinstance(value.get("tool_calls"), list):
         value = value["tool_calls"]
     several = value if isinstance(value, list) else [value]
+    if strict and not several:
+        raise ValueError("an empty list of calls")
     if len(several) > MOST_CALLS:
         raise ValueError(f"{len(several)} calls; {MOST_CALLS} at most")
     return [read_call(one, strict=strict) for one in several]
@@ -84,6 +86,16 @@ def read_calls(value: Any, *, strict: bool = True) -> list[Call]:
 def trusted_calls(value: Any) -> list[Call]:
     """The calls a data set expects, from a table, a list or JSON text. Raises: ValueError."""
     return read_calls(json.loads(value) if isinstance(value, str) else value, strict=False)
+
+
+def _looks_like_calls(value: Any) -> bool:
+    """Whether JSON means to call something; data that an answer consists of does not."""
+    if isinstance(value, list):
+        return any(map(_looks_like_calls, value))
+    if not isinstance(value, dict):
+        return False
+    keys = set(value)
+    return bool(keys & {"function", "tool_calls"}) or ("name" in keys and bool(keys & {"arguments", "parameters"}))
 
 
 def _marked(text: str) -> list[Call]:
@@ -117,8 +129,8 @@ def find_calls(text: str, syntax: str, place: Place) -> list[Call]:
         raise NoCallError(f"no call: {error}") from None
     except ValueError as error:
         raise NoCallError(f"no call: not JSON: {error}") from None
-    if isinstance(value, list) and not value:
-        raise NoCallError("an empty list of calls")
+    if not _looks_like_calls(value):
+        raise NoCallError("no call: JSON without a name and arguments")
     calls = read_calls(value)
     wants = {"json": "object", "openai": "text"}.get(syntax)
     if wants is not None and any(call.written != wants for call in calls):
