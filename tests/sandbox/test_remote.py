@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import socket
@@ -55,19 +56,27 @@ class Scripted:
                 request = self._read(connection)
                 if request == b"stop":
                     return
-                connection.sendall(self._next(request))
+                if request:
+                    with contextlib.suppress(OSError):  # a client that left
+                        connection.sendall(self._next(request))
 
     @staticmethod
     def _read(connection: socket.socket) -> bytes:
+        """A whole request; b"" from a client that left before."""
         data = b""
-        while b"\r\n\r\n" not in data and data != b"stop":
-            data += connection.recv(65536)
-        head, _, body = data.partition(b"\r\n\r\n")
-        for line in head.split(b"\r\n"):
-            if line.lower().startswith(b"content-length:"):
-                while len(body) < int(line.split(b":")[1]):
-                    body += connection.recv(65536)
-        return data if data == b"stop" else head + b"\r\n\r\n" + body
+        wanted = math.inf
+        while len(data) < wanted:
+            part = connection.recv(65536)
+            data += part
+            if data == b"stop" or not part:
+                return data if data == b"stop" else b""
+            head, end, _ = data.partition(b"\r\n\r\n")
+            if end:
+                lengths = [
+                    line.split(b":")[1] for line in head.split(b"\r\n") if line.lower()[:15] == b"content-length:"
+                ]
+                wanted = len(head) + 4 + int(lengths[0] if lengths else 0)
+        return data
 
     def _next(self, request: bytes) -> bytes:
         if request.startswith(b"GET"):
@@ -130,6 +139,19 @@ def test_the_token_is_sent_and_a_path_before_v1_kept():
         sandbox.close()
     assert server.requests[0].startswith(b"POST /prefix/v1/calls ")
     assert b"authorization: bearer s3cret" in server.requests[0].lower()
+
+
+def test_address_and_token_may_come_from_the_environment(monkeypatch):
+    with pytest.raises(UsageError, match="give a url, or set CHARTER_SANDBOX_URL"):
+        RemoteSandbox()
+    with scripted(answer(GOOD)) as server:
+        monkeypatch.setenv("CHARTER_SANDBOX_URL", server.url)
+        monkeypatch.setenv("CHARTER_SANDBOX_TOKEN", "from-outside")
+        for sandbox in (RemoteSandbox(), RemoteSandbox(token="given")):
+            assert asyncio.run(sandbox.run_calls("x", SUITE, LIMITS)) == PASSED
+            sandbox.close()
+    assert [b"bearer from-outside" in r.lower() for r in server.requests] == [True, False]
+    assert b"bearer given" in server.requests[1].lower()
 
 
 LIES = {
@@ -327,7 +349,7 @@ def test_closing_ends_what_runs():
 
 
 @pytest.mark.parametrize(
-    "url", ["", "127.0.0.1:8711", "ftp://host", "http://", "http://host:x", "http://me:pw@host", "http://host?a=b"]
+    "url", ["/", "127.0.0.1:8711", "ftp://host", "http://", "http://host:x", "http://me:pw@host", "http://host?a=b"]
 )
 def test_an_address_that_cannot_be_used_is_refused(url):
     with pytest.raises(UsageError, match="is no address of a sandbox server"):

@@ -1,6 +1,7 @@
 """The sandbox `remote`: programs sent to a server that has a sandbox of its own.
 
     RemoteSandbox("http://10.0.0.7:8711", token="…")  →  Sandbox of kind "remote"
+    RemoteSandbox()                                   the same, from CHARTER_SANDBOX_URL and CHARTER_SANDBOX_TOKEN
 
 Whatever goes wrong on the way (no connection, an overloaded or newer server, half an answer, an answer with impossible
 numbers) is the outcome sandbox_error with its cause: never an exception, never a reward of 0.
@@ -11,6 +12,7 @@ Not here: the server (`serve.py`), what crosses (`wire.py`). The protocol: docs/
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import weakref
 from collections.abc import Awaitable, Coroutine, Sequence
@@ -24,6 +26,8 @@ from charter.sandbox.remote_http import Exchange, RemoteFault
 from charter.sandbox.wire import (
     MOST_VERDICT_BYTES,
     PROTOCOL,
+    TOKEN_VARIABLE,
+    URL_VARIABLE,
     WireError,
     calls_body,
     checker_body,
@@ -74,7 +78,8 @@ def _stop(
 class RemoteSandbox:
     """Programs run by a server (`charter sandbox serve`).
 
-    url: of the server, http or https, with a path before /v1 if a proxy needs one. token: what it was started with.
+    url: of the server, http or https, with a path before /v1 if a proxy needs one; left out, CHARTER_SANDBOX_URL.
+    token: what it was started with; left out, CHARTER_SANDBOX_TOKEN, or none.
     timeout_s: time allowed beyond what the job's own limits allow, for queue, transport and retries (seconds).
     connections: most requests at the same time; more wait here, without a deadline. The server's own number (slots and
     queue) counts where it is smaller.
@@ -84,7 +89,16 @@ class RemoteSandbox:
 
     kind = "remote"
 
-    def __init__(self, url: str, *, token: str | None = None, timeout_s: float = 120.0, connections: int = 64) -> None:
+    def __init__(
+        self, url: str | None = None, *, token: str | None = None, timeout_s: float = 120.0, connections: int = 64
+    ) -> None:
+        url = url or os.environ.get(URL_VARIABLE)
+        if not url:
+            raise UsageError(f"the sandbox 'remote' needs the address of its server: give a url, or set {URL_VARIABLE}")
+        if token is None:
+            token = os.environ.get(TOKEN_VARIABLE) or None
+        if connections < 1:
+            raise UsageError(f"connections is {connections}; give the remote sandbox at least 1")
         if not timeout_s > 0:
             raise UsageError(f"timeout_s is {timeout_s}; give the remote sandbox a time above 0 seconds")
         self._timeout_s = timeout_s

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import ipaddress
+import os
 import signal
 import socket
 import threading
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 from charter.errors import MissingExtra, UsageError
 from charter.sandbox.job import Limits, Sandbox
 from charter.sandbox.serve_settings import ServeSettings
+from charter.sandbox.wire import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -51,7 +53,8 @@ def serve(
 ) -> None:
     """Serve a sandbox until SIGINT or SIGTERM. The sandbox stays the caller's to close.
 
-    host, port: where to listen; an address other machines reach needs a token. token: what clients must send.
+    host, port: where to listen; an address other machines reach needs a token.
+    token: what clients must send; left out, CHARTER_SANDBOX_TOKEN, or none.
     slots, queue: programs at a time (default: the sandbox's own `slots`, else 1), and requests that may wait beside
     them (default: as many again). most: the largest limits granted. self_test_s: duration of the self-test, for
     health. grace_s: time that running requests get to finish after the signal (seconds).
@@ -60,10 +63,11 @@ def serve(
     """
     _need("starlette")
     _need("uvicorn")
+    token = token if token is not None else os.environ.get(TOKEN_VARIABLE) or None
     if token is None and not is_loopback(host):
         raise UsageError(
             f"{host!r} can be reached from other machines, and whoever reaches it runs programs here: "
-            "give a token, or listen on 127.0.0.1"
+            f"give a token (or set {TOKEN_VARIABLE}), or listen on 127.0.0.1"
         )
     import uvicorn
 

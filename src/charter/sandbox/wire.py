@@ -20,6 +20,10 @@ from charter.sandbox.job import CallSuite, CallTest, CheckerSuite, Limits, Outco
 PROTOCOL = 1
 """Version of the HTTP protocol; any change that an older side would misread raises it."""
 PROTOCOL_HEADER = "charter-sandbox-protocol"
+URL_VARIABLE = "CHARTER_SANDBOX_URL"
+TOKEN_VARIABLE = "CHARTER_SANDBOX_TOKEN"
+"""Where client and server look for a URL and a token that nobody gave them: recipes are stored with their run, and
+command lines are seen by everyone on the machine."""
 LONGEST_NOTE = 2000
 """Characters of a note; longer ones are cut by the sender and refused by the reader."""
 MOST_VERDICT_BYTES = 64 * 1024
