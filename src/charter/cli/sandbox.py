@@ -34,7 +34,7 @@ def check(
     else:
         for report in reports:
             _print(report)
-        typer.echo(f"\nsandbox = \"auto\" uses tier {chosen}" if chosen else _nothing(tier))
+        typer.echo(f'\nsandbox = "auto" uses tier {chosen}' if chosen else _nothing(tier))
     raise typer.Exit(0 if chosen else 1)
 
 
@@ -79,7 +79,9 @@ def _print(report: Any) -> None:
             typer.echo(f"    {layer:<11} {verb}: {held}")
         for result in own:
             if not result.held:
-                typer.echo(f"    {layer:<11} {'FAILED' if layer == 'control' else 'OPEN'}: {result.name}: {result.note}")
+                typer.echo(
+                    f"    {layer:<11} {'FAILED' if layer == 'control' else 'OPEN'}: {result.name}: {result.note}"
+                )
 
 
 @app.command("run")
@@ -112,7 +114,7 @@ def run(
         limits = Limits(wall_s=wall_s, memory_bytes=memory_mib * 1024**2)
     except ValueError as error:
         raise UsageError(f"limits: {error}") from None
-    opened = open_sandbox(sandbox, **({"url": url} if sandbox == "remote" else {}))
+    opened = open_sandbox(sandbox, url=url) if sandbox == "remote" else open_sandbox(sandbox)
     try:
         verdict = asyncio.run(_run(opened, program, suite, limits))
     finally:

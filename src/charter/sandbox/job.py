@@ -117,7 +117,7 @@ class QueryResult:
 
     outcome: Outcome
     columns: tuple[str, ...] = ()
-    rows: tuple[tuple[None | int | float | str | bytes, ...], ...] = ()
+    rows: tuple[tuple[int | float | str | bytes | None, ...], ...] = ()
     note: str = ""
 
 

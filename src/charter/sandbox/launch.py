@@ -151,6 +151,8 @@ class Server:
         self.control.close()
         self.process.kill()
         self.process.wait()
+        if self.process.stderr is not None:
+            self.process.stderr.close()
 
 
 def start(walls: Walls, number: int) -> Server:

@@ -222,7 +222,9 @@ class _Conversation:
             if not self._loaded:
                 step([self.program])
         if not self._loaded:
-            settled = self._hear_program() or outcome_of(self.program.ending or Ending()) or ("crashed", "it ended early")
+            settled = (
+                self._hear_program() or outcome_of(self.program.ending or Ending()) or ("crashed", "it ended early")
+            )
             return settled[0], 0, 1, settled[1]
         return "sandbox_error", 0, 1, why
 

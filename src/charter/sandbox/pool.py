@@ -146,7 +146,9 @@ class JailedSandbox:
         """Do some work with the next free slot, in this thread."""
         if not self._budget.take(memory_bytes):
             limit = self._budget.total_bytes // 1024**2
-            return failed(f"its memory limit, {memory_bytes // 1024**2} MiB, is above the {limit} MiB there are for jobs")
+            return failed(
+                f"its memory limit, {memory_bytes // 1024**2} MiB, is above the {limit} MiB there are for jobs"
+            )
         slot = self._free.get()
         try:
             self._look_now_and_then(slot)
@@ -188,5 +190,7 @@ def _look(slot: Slot) -> str:
     if "sandbox_error" in (good.outcome, bad.outcome):
         return ""
     if good.outcome != "passed":
-        return f"a program that is right came out as {good.outcome} after {time.monotonic() - began:.1f} s ({good.note})"
+        return (
+            f"a program that is right came out as {good.outcome} after {time.monotonic() - began:.1f} s ({good.note})"
+        )
     return "" if bad.outcome != "passed" else "a program opened a socket"

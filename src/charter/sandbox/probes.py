@@ -20,12 +20,34 @@ class Probe:
     attempt: str
 
 
-_CALL = "return libc.syscall(nr['{name}'], {arguments}) >= 0"
-
-
-def _call(name: str, arguments: str = "0, 0, 0, 0, 0, 0") -> str:
-    return _CALL.format(name=name, arguments=arguments)
-
+_REFUSED_CALLS: Mapping[str, str] = {
+    "TCP socket": "libc.socket(2, 1, 0) >= 0",
+    "UDP socket": "libc.socket(2, 2, 0) >= 0",
+    "unix socket": "libc.socket(1, 1, 0) >= 0",
+    "netlink socket": "libc.socket(16, 3, 0) >= 0",
+    "pair of datagram sockets": "libc.socketpair(1, 2, 0, (ctypes.c_int * 2)()) == 0",
+    "exec": "libc.execve(b'/nonexistent', None, None) == 0 or ctypes.get_errno() != 1",
+    "ptrace": "libc.ptrace(0, 0, 0, 0) == 0",
+    "io_uring": "libc.syscall(nr['io_uring_setup'], 1, None) >= 0 or ctypes.get_errno() != 1",
+    "anonymous file": "libc.memfd_create(b'x', 0) >= 0",
+    "shared memory": "libc.shmget(0, 4096, 0o1600) >= 0",
+    "message queue": "libc.msgget(0, 0o1600) >= 0",
+    "keyring": "libc.syscall(nr['keyctl'], 0, -3, 1) >= 0",
+    "changing a file's mode": "libc.chmod(canary['file'].encode(), 0o644) == 0",
+    "signalling the server": "libc.kill(os.getppid(), 0) == 0",
+    "a SIGKILL of its own": "libc.tgkill(os.getpid(), 1, 9) == 0 or ctypes.get_errno() != 1",
+    "limits of the server": "libc.prlimit(os.getppid(), 7, None, (ctypes.c_ulong * 2)()) == 0",
+    "priority of the server": "libc.setpriority(0, os.getppid(), 19) == 0",
+    "own priority": "libc.setpriority(0, 0, 19) == 0",
+    "affinity": "libc.sched_setaffinity(0, 8, b'\\1' + bytes(7)) == 0",
+    "a handle on the server": "libc.syscall(nr['pidfd_open'], os.getppid(), 0) >= 0",
+    "namespaces": "libc.unshare(0x10000000) == 0",
+    "signals through a descriptor": "libc.fcntl(1, 8, os.getppid()) == 0",
+    "typing into a terminal": "libc.ioctl(0, 0x5412, b'x') == 0 or ctypes.get_errno() != 1",
+    "loosening the filter": "libc.prctl(4, 1, 0, 0, 0) == 0",
+}
+"""What the filter must refuse: name → whether it got through. Some would fail anyway for another reason; then it is the
+errno (1, EPERM, the filter's) that tells."""
 
 PROBES = (
     Probe(name="environment", layer="process", attempt="return len(os.environ) > 0 or bool(libc.getenv(b'PATH'))"),
@@ -88,47 +110,20 @@ PROBES = (
         attempt="import importlib\nfor name in canary['packages']:\n    try: importlib.import_module(name)\n"
         "    except ImportError: continue\n    return True\nreturn False",
     ),
-    Probe(name="writing a file", layer="seccomp", attempt="return os.open(canary['new'], os.O_WRONLY | os.O_CREAT) >= 0"),
-    Probe(name="TCP socket", layer="seccomp", attempt="return libc.socket(2, 1, 0) >= 0"),
-    Probe(name="UDP socket", layer="seccomp", attempt="return libc.socket(2, 2, 0) >= 0"),
-    Probe(name="unix socket", layer="seccomp", attempt="return libc.socket(1, 1, 0) >= 0"),
-    Probe(name="netlink socket", layer="seccomp", attempt="return libc.socket(16, 3, 0) >= 0"),
     Probe(
-        name="pair of datagram sockets",
+        name="writing a file",
         layer="seccomp",
-        attempt="pair = (ctypes.c_int * 2)()\nreturn libc.socketpair(1, 2, 0, pair) == 0",
+        attempt="return os.open(canary['new'], os.O_WRONLY | os.O_CREAT) >= 0",
     ),
     Probe(name="fork", layer="seccomp", attempt="pid = libc.fork()\nif pid == 0: os._exit(0)\nreturn pid > 0"),
-    Probe(
-        name="exec",
-        layer="seccomp",
-        attempt="libc.execve(b'/nonexistent', None, None)\nreturn ctypes.get_errno() != 1",
-    ),
-    Probe(name="ptrace", layer="seccomp", attempt="return libc.ptrace(0, 0, 0, 0) == 0"),
-    Probe(name="io_uring", layer="seccomp", attempt="libc.syscall(nr['io_uring_setup'], 1, None)\nreturn ctypes.get_errno() != 1"),
-    Probe(name="anonymous file", layer="seccomp", attempt="return libc.memfd_create(b'x', 0) >= 0"),
-    Probe(name="shared memory", layer="seccomp", attempt="return libc.shmget(0, 4096, 0o1600) >= 0"),
-    Probe(name="message queue", layer="seccomp", attempt="return libc.msgget(0, 0o1600) >= 0"),
-    Probe(name="keyring", layer="seccomp", attempt=_call("keyctl", "0, -3, 1")),
-    Probe(name="changing a file's mode", layer="seccomp", attempt="return libc.chmod(canary['file'].encode(), 0o644) == 0"),
-    Probe(name="signalling the server", layer="seccomp", attempt="return libc.kill(os.getppid(), 0) == 0"),
-    Probe(name="killing itself unseen", layer="seccomp", attempt="return libc.kill(-1 - os.getpid(), 0) == 0 or libc.tgkill(os.getpid(), 1, 9) == 0 or ctypes.get_errno() != 1"),
-    Probe(name="limits of the server", layer="seccomp", attempt="return libc.prlimit(os.getppid(), 7, None, (ctypes.c_ulong * 2)()) == 0"),
-    Probe(name="priority of the server", layer="seccomp", attempt="return libc.setpriority(0, os.getppid(), 19) == 0"),
-    Probe(name="own priority", layer="seccomp", attempt="return libc.setpriority(0, 0, 19) == 0"),
-    Probe(name="affinity", layer="seccomp", attempt="return libc.sched_setaffinity(0, 8, b'\\1' + bytes(7)) == 0"),
-    Probe(name="a handle on the server", layer="seccomp", attempt=_call("pidfd_open", "os.getppid(), 0")),
-    Probe(name="namespaces", layer="seccomp", attempt="return libc.unshare(0x10000000) == 0"),
-    Probe(name="signals to others through a descriptor", layer="seccomp", attempt="return libc.fcntl(1, 8, os.getppid()) == 0"),
-    Probe(name="typing into a terminal", layer="seccomp", attempt="libc.ioctl(0, 0x5412, b'x')\nreturn ctypes.get_errno() != 1"),
-    Probe(name="loosening the filter", layer="seccomp", attempt="return libc.prctl(4, 1, 0, 0, 0) == 0"),
+    *(Probe(name=name, layer="seccomp", attempt=f"return {attempt}") for name, attempt in _REFUSED_CALLS.items()),
     Probe(name="processes of the host", layer="bubblewrap", attempt="return os.getppid() > 64"),
     Probe(
         name="the host's file system",
         layer="bubblewrap",
         attempt="try: open(canary['file'])\nexcept OSError as error: return error.errno != 2\nreturn True",
     ),
-)  # fmt: skip
+)
 
 _HEAD = """
 import os, ctypes

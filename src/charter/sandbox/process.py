@@ -229,7 +229,10 @@ class Process:
 
     def _hear_server(self) -> None:
         rights_bytes = socket.CMSG_SPACE(array("i").itemsize)
-        message, ancillary, _, _ = self._control.recvmsg(4096, rights_bytes, socket.MSG_CMSG_CLOEXEC)
+        try:
+            message, ancillary, _, _ = self._control.recvmsg(4096, rights_bytes, socket.MSG_CMSG_CLOEXEC)
+        except OSError as error:
+            raise ServerGone(f"the fork server is gone: {error}") from error
         for _, _, data in ancillary:
             self._pidfd = array("i", data[: array("i").itemsize])[0]
         kind, rest = message[:1], message[1:]

@@ -130,7 +130,9 @@ def _probe(slot: Slot, expected: launch.Walls) -> list[ProbeResult]:
     if machine() == "x86_64" and "seccomp" in layers:
         said, note = _run(slot, probes.FOREIGN_CALL)
         held = said.strip() == "before" and "architecture" in note
-        results.append(ProbeResult(name="another call convention", layer="seccomp", held=held, note="" if held else note))
+        results.append(
+            ProbeResult(name="another call convention", layer="seccomp", held=held, note="" if held else note)
+        )
     return results
 
 

@@ -180,6 +180,6 @@ def _case(kind: type[unittest.TestCase], method: str) -> Callable[[], object]:
             last = problems[0].strip().splitlines()[-1] if problems else "passed where a failure was expected"
             raise AssertionError(last)
         if result.skipped:
-            raise unittest.SkipTest
+            raise unittest.SkipTest(method)
 
     return run_case

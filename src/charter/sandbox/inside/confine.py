@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from . import landlock, policy, seccomp
 
 LAYERS = ("process", "limits", "identity", "landlock", "seccomp")
-"""In the order in which they are put up. Whether each holds is shown by its effect (`selftest.py`), not by this list."""
+"""In the order in which they are put up; whether each holds is shown by its effect, not by this list."""
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -44,7 +44,7 @@ class Walls:
 
     def __init__(self, layers: Sequence[str], readable: Sequence[str], uid: int | None) -> None:
         self.layers = frozenset(layers)
-        self.machine = policy.machine()
+        self.machine: policy.Machine = policy.machine()
         self.libc = ctypes.CDLL(None, use_errno=True)
         self.libc.syscall.restype = ctypes.c_long
         self.filter: seccomp.Filter | None = None

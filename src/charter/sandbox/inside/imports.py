@@ -20,7 +20,19 @@ from types import ModuleType
 HIDDEN = frozenset({"site-packages", "dist-packages"})
 """Folders inside the standard library's that hold other people's packages (data sets with their answers, for one)."""
 _USELESS = frozenset({"__pycache__", "test", "tests", "idlelib", "ensurepip", "lib2to3", "turtledemo", "tkinter"})
-_NOT_PRELOADED = ("_test", "_xx", "xx", "_tkinter", "_curses", "readline", "_gdbm", "_dbm", "nis", "spwd", "ossaudiodev")
+_NOT_PRELOADED = (
+    "_test",
+    "_xx",
+    "xx",
+    "_tkinter",
+    "_curses",
+    "readline",
+    "_gdbm",
+    "_dbm",
+    "nis",
+    "spwd",
+    "ossaudiodev",
+)
 _HEAVY = frozenset({"_ssl"})
 
 PRELOADED = (
@@ -90,9 +102,7 @@ class IndexFinder(importlib.abc.MetaPathFinder):
         where, is_package, stats = entry
         loader = _Loader(fullname, where, stats, self._root)
         places = [os.path.dirname(where)] if is_package else None
-        return importlib.util.spec_from_file_location(
-            fullname, where, loader=loader, submodule_search_locations=places
-        )
+        return importlib.util.spec_from_file_location(fullname, where, loader=loader, submodule_search_locations=places)
 
 
 def preload(extensions: str) -> list[str]:

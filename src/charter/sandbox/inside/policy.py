@@ -197,8 +197,8 @@ def _column(on: Machine) -> int:
 
 def allowed(on: Machine) -> dict[int, tuple[Condition, ...]]:
     """System-call number → the conditions under which it is let through, in the order in which to look."""
-    numbered = ((row[_column(on)], row[2]) for row in _ALLOWED.values())
-    return {number: conditions for number, conditions in numbered if number is not None}
+    rows = [(x86_64 if on == "x86_64" else aarch64, conditions) for x86_64, aarch64, conditions in _ALLOWED.values()]
+    return {number: conditions for number, conditions in rows if number is not None}
 
 
 def absent(on: Machine) -> dict[int, int]:
