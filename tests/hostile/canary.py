@@ -7,9 +7,9 @@ Nothing here runs a program.
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
 import os
+import re
 import resource
 import secrets
 import shutil
@@ -111,6 +111,10 @@ def _touched(one: socket.socket) -> bool:
     return False
 
 
+_C_LIBRARY = 0b11 << 31
+"""Signals 32 and 33, which the C library handles for its threads when it likes."""
+
+
 def own_state() -> dict[str, Any]:
     """Everything about this process that a child could have changed."""
     numbers = {name: getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}
@@ -126,7 +130,8 @@ def own_state() -> dict[str, Any]:
     }
     state |= {f"limit {name}": resource.getrlimit(number) for name, number in numbers.items()}
     lines = (line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
-    state |= {f"signals ({name})": value.strip() for name, value in lines if name in ("SigBlk", "SigIgn", "SigCgt")}
+    masks = {name: int(value, 16) & ~_C_LIBRARY for name, value in lines if name in ("SigBlk", "SigIgn", "SigCgt")}
+    state |= {f"signals ({name})": f"{mask:x}" for name, mask in masks.items()}
     return state
 
 
@@ -137,10 +142,10 @@ def _umask() -> int:
 
 
 _PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/run", ".", "~")
-_NAMES = (
-    *("charter-w", "charter-leak*", "charter-hostile*", "charter-residue*", "fill*", "i[0-9]*", "w", "guard", "walk"),
-    *("core", "core.*", "conftest.py", "lnk", "hard", "x.so", "x"),
+_NAMES = re.compile(
+    r"charter-(w|leak|hostile|residue).*|fill\d+|i\d+|w|guard|walk|core(\..*)?|conftest\.py|lnk|hard|x|x\.so"
 )
+"""What the programs would call what they leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +159,10 @@ class Machine:
     @classmethod
     def now(cls) -> Machine:
         """As it is."""
-        folders = [os.path.expanduser(place) for place in _PLACES]
-        found = {path for folder in folders for name in _NAMES for path in glob.glob(os.path.join(folder, name))}
+        found: set[str] = set()
+        for place in map(os.path.expanduser, _PLACES):
+            with contextlib.suppress(OSError):
+                found |= {os.path.join(place, name) for name in os.listdir(place) if _NAMES.fullmatch(name)}
         tables = [Path("/proc/sysvipc") / name for name in ("shm", "sem", "msg")]
         ipc = tuple(_keys(table) for table in tables)
         return cls(frozenset(found), ipc, {p.pid: p.create_time() for p in _processes()})
