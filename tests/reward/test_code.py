@@ -255,7 +255,15 @@ def test_closing_the_reward_closes_the_sandbox() -> None:
 
 
 def test_options_are_checked() -> None:
-    for options in ({"mode": "guess"}, {"extract": "regex"}, {"time_limit_s": 0}, {"sandbox": "none"}, {"tets": "a"}):
+    for options in (
+        {"sandbox": "remote"},
+        {"url": "http://127.0.0.1:1"},
+        {"mode": "guess"},
+        {"extract": "regex"},
+        {"time_limit_s": 0},
+        {"sandbox": "none"},
+        {"tets": "a"},
+    ):
         with pytest.raises(UsageError):
             load_reward("code", **options)
     assert options_model("code") is CodeOptions

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from charter.errors import DataError, Problem
 from charter.reward.code_extract import RULES, Code, Rule, defines, extract_code, function_body
@@ -59,6 +59,13 @@ class CodeOptions(BaseModel):
     sandbox: Literal["auto", "A", "B", "C", "monty", "remote", "unsafe"] = Field(
         "auto", description="Isolation; auto: the best tier that proves itself here, else an error."
     )
+    url: str | None = Field(None, description='Address of the server, for sandbox = "remote".')
+
+    @model_validator(mode="after")
+    def _remote_has_address(self) -> CodeOptions:
+        if (self.sandbox == "remote") != (self.url is not None):
+            raise ValueError('give url with sandbox = "remote", and only then')
+        return self
 
 
 class CodeReward(NamedReward):
@@ -170,7 +177,8 @@ class CodeReward(NamedReward):
             if self._sandbox is None:
                 from charter.sandbox import open_sandbox
 
-                self._sandbox = await asyncio.to_thread(open_sandbox, self.options.sandbox)
+                named = {} if self.options.url is None else {"url": self.options.url}
+                self._sandbox = await asyncio.to_thread(open_sandbox, self.options.sandbox, **named)
             return self._sandbox
 
     def shut_down(self) -> None:
