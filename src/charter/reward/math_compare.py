@@ -36,6 +36,8 @@ _SYNONYMS = {"dne": "does not exist", "n/a": "not applicable", "no real solution
 _TRAILING_TEXT = re.compile(r"^(.*[^\s\\])\s*\\text\s*\{([^{}]*)\}\s*(\^\s*\{?\s*[1-4]\s*\}?)?$", re.DOTALL)
 _TRAILING_WORDS = re.compile(r"^(.*[\w})])\s+([A-Za-z]{2,}(?:[ /][A-Za-z]+)*(?:\^\{?[1-4]\}?)?)$", re.DOTALL)
 _SIDES = re.compile(r"(?<![<>!:\\])=(?![=<>])|\\le(?![A-Za-z])|\\ge(?![A-Za-z])|<=|>=|<|>")
+_NUMERAL = re.compile(r"([0-9A-Z]{1,100})(?:\s*_\s*\{?\s*(\d{1,2})\s*\}?)?", re.ASCII)
+_DOTS = re.compile(r"\\[lc]?dots(?![A-Za-z])|\.\.\.|…")
 _LESS = ("<", "\\le", "<=")
 
 
@@ -68,7 +70,7 @@ def _same_choice(gold: Answer, given: Answer) -> bool:
         return spelled == gold.letter.lower() or (gold.content is not None and same(gold.content, given))
     assert isinstance(given, Choice)
     if isinstance(gold, Formula):
-        return gold.tex.lower() == given.letter.lower() or (given.content is not None and same(gold, given.content))
+        return gold.tex == given.letter or (given.content is not None and same(gold, given.content))
     return given.content is not None and same(gold, given.content)
 
 
@@ -250,7 +252,7 @@ def _same_value(gold: Number | Formula, given: Number | Formula) -> bool:
         if glued is not None:
             return same_number(gold, glued)
         tex, unit = without_unit(given.tex)
-        if engine.left_as_arithmetic(tex):
+        if _DOTS.search(tex) or engine.left_as_arithmetic(tex):
             return False
         return _fits(gold.unit, unit) and _number_is(gold, tex)
     if isinstance(given, Number) and isinstance(gold, Formula):
@@ -258,12 +260,22 @@ def _same_value(gold: Number | Formula, given: Number | Formula) -> bool:
         return _fits(unit, given.unit) and _number_is(given, tex)
     assert isinstance(gold, Formula)
     assert isinstance(given, Formula)
-    if _squeezed(gold.tex) == _squeezed(given.tex):
+    if _DOTS.search(given.tex) and not _DOTS.search(gold.tex):
+        return False
+    if _squeezed(gold.tex) == _squeezed(given.tex) or _same_numeral(gold.tex, given.tex):
         return True
     if _SIDES.search(gold.tex) or _SIDES.search(given.tex):
         return _same_equation(gold, given)
     (left, unit), (right, other) = without_unit(gold.tex), without_unit(given.tex)
     return _fits(unit, other) and engine.same_formula(left, right)
+
+
+def _same_numeral(gold: str, given: str) -> bool:
+    """Numerals with letters for digits, 1A_{16}: the base may be left out, as in `same_number`."""
+    wanted, stated = _NUMERAL.fullmatch(gold), _NUMERAL.fullmatch(given)
+    if wanted is None or stated is None or wanted.group(2) is None:
+        return False
+    return wanted.group(1) == stated.group(1) and stated.group(2) in (None, wanted.group(2))
 
 
 def _squeezed(tex: str) -> str:

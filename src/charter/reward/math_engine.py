@@ -10,6 +10,7 @@ testing by evaluation: Schwartz (1980), "Fast probabilistic algorithms for verif
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
@@ -25,6 +26,8 @@ _POINTS = (
 _COUNTERS = frozenset("nkmj")
 """Variables that stand for whole numbers, by custom."""
 _LEAST_POINTS = 3
+_SUBSCRIPTED = re.compile(r"(?<![A-Za-z_\d])\d[\d.]*\s*_", re.ASCII)
+_DEGREES = re.compile(r"(\d{1,30}(?:\.\d{1,30})?)\s*\^\\circ", re.ASCII)
 
 
 @lru_cache(maxsize=1024)
@@ -33,18 +36,22 @@ def parsed(tex: str) -> Any:
 
     tex: LaTeX without delimiters, without a trailing unit.
     """
-    from math_verify import LatexExtractionConfig, parse
-    from sympy import MatrixBase
+    import math_verify
+    import sympy
 
-    found = parse(
+    if _SUBSCRIPTED.search(tex):
+        return None  # the parser would drop the subscript
+    if "\\circ" in tex:
+        tex = _DEGREES.sub(lambda m: f"(\\frac{{{m.group(1)}\\pi}}{{180}})", tex)
+    found = math_verify.parse(
         f"${tex}$",
-        [LatexExtractionConfig(normalization_config=_normalization())],
+        [math_verify.LatexExtractionConfig(normalization_config=_normalization())],
         fallback_mode="no_fallback",
         parsing_timeout=None,  # pyright: ignore[reportArgumentType] - None turns its SIGALRM off; ours is on
     )
     if not found or isinstance(found[0], str):
         return None
-    return found[0] if isinstance(found[0], MatrixBase) else _settled(found[0])
+    return found[0] if isinstance(found[0], sympy.MatrixBase) else _settled(found[0])
 
 
 @lru_cache(maxsize=1)
@@ -59,15 +66,14 @@ def _normalization() -> Any:
 
 def _settled(expression: Any) -> Any:
     """Symbols by name alone, i as √-1, decimals as fractions."""
-    from sympy import Float, I, Product, Rational, Sum, Symbol
-    from sympy.core.basic import Basic
+    import sympy
 
-    if not isinstance(expression, Basic):
+    if not isinstance(expression, sympy.Basic):
         return None
-    bound = expression.has(Sum, Product)
-    renamed: dict[Any, Any] = {f: Rational(str(f)) for f in expression.atoms(Float)}
-    for symbol in expression.atoms(Symbol):
-        renamed[symbol] = I if symbol.name == "i" and not bound else Symbol(symbol.name)
+    bound = expression.has(sympy.Sum, sympy.Product)
+    renamed: dict[Any, Any] = {f: sympy.Rational(str(f)) for f in expression.atoms(sympy.Float)}
+    for symbol in expression.atoms(sympy.Symbol):
+        renamed[symbol] = sympy.I if symbol.name == "i" and not bound else sympy.Symbol(symbol.name)
     return expression.xreplace(renamed)
 
 
@@ -84,20 +90,21 @@ def _names(expression: Any) -> set[str]:
 
 
 def _evaluable(expression: Any) -> bool:
-    from sympy import Derivative, Expr, Integral, Limit, Product, Sum
+    import sympy
     from sympy.core.function import AppliedUndef
 
-    return isinstance(expression, Expr) and not expression.has(AppliedUndef, Derivative, Integral, Limit, Product, Sum)
+    unevaluated = (AppliedUndef, sympy.Derivative, sympy.Integral, sympy.Limit, sympy.Product, sympy.Sum)
+    return isinstance(expression, sympy.Expr) and not expression.has(*unevaluated)
 
 
 def _at(expression: Any, point: Mapping[str, Fraction]) -> Any:
     """The value at a point, or None where there is none."""
-    from sympy import Rational, Symbol
+    import sympy
 
     if not _evaluable(expression):
         return None
     try:
-        fixed = {Symbol(name): Rational(v.numerator, v.denominator) for name, v in point.items()}
+        fixed = {sympy.Symbol(name): sympy.Rational(v.numerator, v.denominator) for name, v in point.items()}
         found = expression.xreplace(fixed).evalf(DIGITS)
     except (ArithmeticError, ValueError, TypeError, AttributeError, NotImplementedError):
         return None
@@ -119,21 +126,21 @@ def _points(names: set[str]) -> list[dict[str, Fraction]]:
 
 def _agree(left: Any, right: Any) -> bool:
     """Two values worked out to DIGITS digits, up to the last ten of them."""
-    from sympy import Abs, Rational
+    import sympy
 
-    apart, size = Abs(left - right), Abs(left) + Abs(right)
-    return bool(apart <= size * Rational(1, 10 ** (DIGITS - 10)))
+    apart, size = sympy.Abs(left - right), sympy.Abs(left) + sympy.Abs(right)
+    return bool(apart <= size * sympy.Rational(1, 10 ** (DIGITS - 10)))
 
 
 def _exactly(left: Any, right: Any) -> bool:
     """Two constants that agree in many digits: rational ones exactly, others in still more digits."""
-    from sympy import Abs, Rational
+    import sympy
 
     one, other = left.doit(), right.doit()
     if one.is_Rational and other.is_Rational:
         return bool(one == other)
     a, b = (expression.evalf(FINE_DIGITS, maxn=2 * FINE_DIGITS) for expression in (one, other))
-    return bool(Abs(a - b) <= (Abs(a) + Abs(b)) * Rational(1, 10 ** (FINE_DIGITS - 20)))
+    return bool(sympy.Abs(a - b) <= (sympy.Abs(a) + sympy.Abs(b)) * sympy.Rational(1, 10 ** (FINE_DIGITS - 20)))
 
 
 def same_formula(gold: str, given: str, slack: Fraction = Fraction(0)) -> bool:
@@ -195,9 +202,9 @@ def same_relation(gold: tuple[str, str], given: tuple[str, str], *, directed: bo
 
 
 def _verified(left: Any, right: Any) -> bool:
-    from math_verify import verify
+    import math_verify
 
-    return verify(left, right, timeout_seconds=None)
+    return math_verify.verify(left, right, timeout_seconds=None)
 
 
 def left_as_arithmetic(tex: str) -> bool:

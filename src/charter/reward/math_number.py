@@ -143,8 +143,10 @@ def _read_rest(number: Number, rest: str, glued: bool) -> Number | None:
     base = _BASE.fullmatch(rest)
     if base:
         named = base.group(1) or base.group(2)
-        size = int(named) if named.isdigit() else _BASES.get(named)
-        return replace(number, base=size) if size else None
+        size = int(named) if named.isdigit() else _BASES.get(named, 0)
+        digits = str(abs(number.value.numerator))
+        sound = 2 <= size <= 36 and number.value.denominator == 1 and all(int(d) < size for d in digits)
+        return replace(number, base=size) if sound else None
     circle = _CIRCLE.fullmatch(rest)
     if circle:
         scale = circle.group(1) or circle.group(2)

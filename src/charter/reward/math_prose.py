@@ -24,16 +24,18 @@ _VALUE = re.compile(
     r"|(?P<command>[-+]?\d*\\(?:[dt]?frac|sqrt|infty|pi)(?![A-Za-z])(?:\{(?:[^{}\n]|\{[^{}\n]{0,80}\}){0,120}\}|\[\d+\]){0,2})",
     re.ASCII,
 )
-_DOUBT = (
-    r"(?:(?:or|and|either|maybe|perhaps|possibly|even|also|alternatively|it could be|could be|might be|else)\b,?\s*)"
-)
+_MAY_BE = r"(?:but\s+)?(?:(?:it|this|that)\s+)?(?:could|may|might)\s+(?:also\s+|even\s+)?be"
+_DOUBT = rf"(?:(?:or|and|either|maybe|perhaps|possibly|even|also|alternatively|else|it\s+is|it's|to|{_MAY_BE})\b,?\s*)"
 _JOIN = re.compile(
     rf"[\s*)]*(?:[,;/]\s*{_DOUBT}*|{_DOUBT}+|[.?!,;]\s*\(?(?:{_DOUBT}|Or\b\s*)+)\s*[(*\s]*(?:x\s*=\s*)?", re.IGNORECASE
 )
-_SECOND_THOUGHT = re.compile(r"[\s.*!?,;]*\(?\s*(?:or|alternatively|maybe|perhaps|possibly)\b", re.IGNORECASE)
+_SECOND_THOUGHT = re.compile(
+    rf"[\s.*!?,;]*\(?\s*(?:or|alternatively|maybe|perhaps|possibly|{_MAY_BE})\b", re.IGNORECASE
+)
+_ONE_MORE = re.compile(r"\s*[;?]\s*[^A-Za-z]*")
 _FIRM = re.compile(r"[a-z/]", re.IGNORECASE)
 _LEAD = re.compile(
-    r"(?:[\s*:_>#]|\b(?:is|be|either|approximately|about|roughly|exactly|equals?|equal to|simply|just|therefore|thus|"
+    r"(?:[\s*:_>#=]|\b(?:is|be|either|approximately|about|roughly|exactly|equals?|equal to|simply|just|therefore|thus|"
     r"so|hence|the|number|value|option|choice|that|it is|it's)\b)*",
     re.IGNORECASE,
 )  # fmt: skip
@@ -109,7 +111,9 @@ def last_value(text: str) -> str:
         return ""
     run = [found[-1]]
     for match in reversed(found[:-1]):
-        if not _JOIN.fullmatch(text[match.end() : run[0].start()]):
+        between = text[match.end() : run[0].start()]
+        side_by_side = match.group("span") and run[0].group("span") and not between.strip()
+        if not side_by_side and not _JOIN.fullmatch(between):
             break
         run.insert(0, match)
     return _joined(run) if len(run) > 1 else _with_unit(text, run[0])
@@ -119,6 +123,8 @@ def _with_afterthought(whole: str, text: str) -> str:
     """A statement and the alternative that follows in the next sentence: "41. Or 42?"."""
     rest = text[text.find(whole) + len(whole) :]
     match = _VALUE.search(rest)
+    if match and _ONE_MORE.fullmatch(rest):
+        return f"{whole}, {_bare(match)}"
     second = match and _SECOND_THOUGHT.match(rest) and _JOIN.fullmatch(rest[: match.start()])
     return f"{whole}, {_bare(match)}" if match and second else whole
 
@@ -146,6 +152,9 @@ def _with_unit(text: str, match: re.Match[str]) -> str:
 _OPTION = re.compile(
     r"[\s*(\[$]*(?:\\text\s*\{\s*)?\(?\**([A-Z])(?![A-Za-z0-9'])\**\s*\}?\)?\s*([.:)\]*$]|$)?", re.ASCII
 )
+_PICKED = re.compile(
+    r"\b(?i:option|choice|choose|select|pick|answer)\b(?:\s+(?:is|option|choice))?[\s:*]*(?=\(?\**[A-Z](?![A-Za-z]))"
+)
 _OTHER_OPTION = re.compile(
     r"[\s*).,\]$}]*(?:\b(?:or|and)\b|/|,)\s*(?:maybe\s+|possibly\s+)?\**\(?\s*([A-Z])(?![A-Za-z0-9'])"
 )
@@ -162,6 +171,13 @@ def stated_option(text: str) -> str:
         return ""
     other = _OTHER_OPTION.match(rest)
     return "" if other and other.group(1) != match.group(1) else match.group(1)
+
+
+def picked_option(line: str) -> str:
+    """The letter of the last "option B" or "I choose B" of a line; "" without one."""
+    line = line[-LONGEST_LINE:]
+    picked = list(_PICKED.finditer(line))
+    return stated_option(line[picked[-1].end() :]) if picked else ""
 
 
 def stated_words(text: str) -> str:

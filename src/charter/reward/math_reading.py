@@ -159,16 +159,14 @@ def _read(text: str, depth: int) -> Answer:
         return Series("set", (), "{", "}")
     if text in _ALL_REALS or words_of(text) in _ALL_REALS:
         return _REALS
-    if depth > _DEEPEST:
-        return Formula(text)
-    return (
-        _simple(text, depth)
-        or _french(text, depth)
-        or _several(text, depth)
-        or _bracketed(text, depth)
-        or _related(text, depth)
-        or _rest(text)
-    )
+    endless = _infinity(text)
+    if endless or depth > _DEEPEST:
+        return endless or Formula(text)
+    for reader in (_simple, _french, _several, _bracketed, _related):
+        found = reader(text, depth)
+        if found is not None:
+            return found
+    return Formula(text)
 
 
 def _inner(text: str, depth: int) -> Answer:
@@ -293,6 +291,8 @@ def _related(text: str, depth: int) -> Answer | None:
     sides = [side.strip() for part in parts for side in split_top(part, _EQUALS)]
     if not 1 < len(sides) <= 20 or not all(sides):
         return None
+    if len(sides) == 2 and _NAME.fullmatch(sides[1]) and not _NAME.fullmatch(sides[0]) and not nearly:
+        sides = sides[::-1]  # 3 = x
     name = sides[0] if _NAME.fullmatch(sides[0]) and sides[0] not in ("\\pi", "e", "i") else ""
     values = tuple(_inner(side, depth) for side in (sides[1:] if name else sides))
     value = values[0] if len(values) == 1 else Claim(values, nearly, text)
@@ -334,11 +334,11 @@ def _signs_between(text: str, parts: list[str]) -> list[str]:
     return signs
 
 
-def _rest(text: str) -> Answer:
-    """A formula; infinity in one spelling."""
+def _infinity(text: str) -> Answer | None:
+    """Infinity in one spelling."""
     bare = re.sub(r"\s+", "", text).lower()
     if bare in ("\\infty", "+\\infty", "infinity", "inf", "oo", "+infinity"):
         return INFINITY
     if bare in ("-\\infty", "-infinity", "-inf", "-oo"):
         return MINUS_INFINITY
-    return Formula(text)
+    return None

@@ -19,6 +19,7 @@ from charter.reward.math_prose import (
     is_expression,
     last_value,
     lead_off,
+    picked_option,
     stated_option,
     stated_words,
 )
@@ -40,6 +41,7 @@ _AFTERTHOUGHT = re.compile(
     re.IGNORECASE,
 )
 _BEFORE = re.compile(r"(?:^|[\s$(])(-?\d[\d.,/]*)[\s$)\\]*,?\s*\bor\b\s*(?:maybe|perhaps|possibly)?[\s$(\\\[]*$")
+_NEXT_LINE = re.compile(r"\s*(?:or|alternatively|maybe|perhaps|possibly)\b", re.IGNORECASE)
 _SAME_AGAIN = re.compile(
     r"\b(?:equivalently|in other words|approximately|about|simplified|i\.e\.|roughly)\b", re.IGNORECASE
 )
@@ -101,7 +103,9 @@ def statement(text: str, *, in_words: bool = False, choice: bool = False) -> str
     for anchor in _ANCHOR.finditer(text):  # noqa: B007 - the last one counts
         pass
     if anchor is not None:
-        region = _on_one_line(text[anchor.end() :][:LONGEST]).lstrip(" \t\n*:").split("\n", 1)[0]
+        region, _, following = _on_one_line(text[anchor.end() :][:LONGEST]).lstrip(" \t\n*:").partition("\n")
+        if _NEXT_LINE.match(following):
+            region += " " + following.lstrip().partition("\n")[0]
         found = _read_region(region, in_words=in_words, choice=choice)
         if found:
             return found
@@ -181,7 +185,7 @@ def _last_line(text: str, *, in_words: bool, choice: bool) -> str:
         return ""
     if in_words:
         whole = lead_off(lines[-1]).strip(" *")
-        letter = stated_option(lines[-1]) if choice and len(whole) <= 120 else ""
+        letter = (picked_option(lines[-1]) or stated_option(whole[:120])) if choice else ""
         return letter or (whole[: LONGEST + 1] if len(whole) <= 80 else last_value(ascii_signs(lines[-1])))
     valued = [line for line in lines if _has_value(line)]
     return last_value(ascii_signs(valued[-1])) if valued else ""

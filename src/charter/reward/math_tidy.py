@@ -23,7 +23,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _ROOT = re.compile(r"\\sqrt +(\d+|\([^()]*\)|[A-Za-z])")
 
 _LAYOUT = re.compile(
-    r"\\(?:displaystyle|textstyle|limits|nolimits|bigg?[lrm]?|Bigg?[lrm]?|left|right|middle)(?![A-Za-z])\.?|\\!"
+    r"\\(?:text)?color\s*\{[^{}]*\}|\\(?:displaystyle|large|Large|LARGE|huge|small|checkmark|q?square|blacksquare|qed|textstyle|limits|nolimits|bigg?[lrm]?|Bigg?[lrm]?|left|right|middle)(?![A-Za-z])\.?|\\!"
 )
 _SPACES = re.compile(r"(?<!\\)\\[;:> ]|\\q?quad(?![A-Za-z])|~|\\hspace\*?\{[^{}]*\}|\\enspace(?![A-Za-z])")
 _THIN_GROUP = re.compile(r"(?<=\d)(?:\\,|\{,\}\s?)(?=\d{3}(?!\d))", re.ASCII)
@@ -53,8 +53,9 @@ _RENAMED = (
     (re.compile(r"\\text\s*\{\s*\}"), ""),
     (re.compile(r"\\text\s*\{\s*(\\infty|[ie])\s*\}"), r"\1"),
 )  # fmt: skip
-_END = re.compile(r"[\s.,;]+$|\\\\\s*$")
-_WRAPPER = re.compile(r"\\(?:boxed|fbox|text|mathbf|underline|color\{[a-z]{1,20}\}|textcolor\{[a-z]{1,20}\})\s*\{")
+_END = re.compile(r"[\s.,;]+$|\\\\?\s*$")
+_WRAPPER = re.compile(r"\\(?:boxed|fbox|text|mathbf|underline)\s*\{")
+_PREAMBLE = re.compile(r"^(?:\$?\\text\s*\{[^{}]*(?:\bis|\bare|:|=)\s*\}\s*(?=\S)|=\s+|\\approx\s+)")
 _FENCES = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"), ("*", "*"), ("__", "__"))
 _OPEN, _CLOSE = "({[", ")}]"
 
@@ -102,7 +103,7 @@ def tidy(text: str) -> str:
         text = _SPACES.sub(" ", text)
         for pattern, replacement in _RENAMED:
             text = pattern.sub(replacement, text)
-    return peel(" ".join(text.split()))
+    return peel(_PREAMBLE.sub("", " ".join(text.split())))
 
 
 def peel(text: str) -> str:
