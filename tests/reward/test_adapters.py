@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from charter.errors import UsageError
 from charter.reward import as_group, load_reward
 from charter.reward.adapters import open_reward
+from charter.reward.adapters.inspect_scorer import read_score as inspect_score
 from charter.reward.adapters.inspect_scorer import read_value
 from charter.reward.adapters.openrlhf import read_rewards
 from charter.reward.adapters.recognise import SIGNATURES, recognise
@@ -469,6 +473,56 @@ def test_scores_with_several_values() -> None:
     assert "it has no 'other'" in score(two, ["x"], {"target": "t"}, value="other")[0]["failed"]
     assert values(score(one, ["x"], {"target": "t"})) == [0.25]
     assert values(score(none, ["x"], {"target": "t"})) == [None]
+
+
+def test_scorers_are_called_by_position_whatever_their_parameters_are_called() -> None:
+    async def mine(s: Any, t: Any) -> Verdict:
+        return Verdict(float(s.output.completion == t.text))
+
+    assert values(score(mine, ["4", "5"], {"target": "4"}, signature="inspect")) == [1.0, 0.0]
+
+
+# what comes back is never more than a number or a failure
+
+RETURNED = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**6), 10**6) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["score", "rewards", "a"]), inner),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(RETURNED)
+def test_any_return_value_is_a_finite_number_none_or_a_failure(returned: Any) -> None:
+    for reply in (read_score(returned), read_rewards(returned), inspect_score(returned, None)):
+        if "failed" in reply:
+            assert reply["failed"]
+        else:
+            assert reply["value"] is None or math.isfinite(reply["value"])
+            assert isinstance(reply["note"], str)
+
+
+def test_explain_and_reward_test_say_the_signature(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from charter.cli.explain_rewards import reward_facts
+    from charter.cli.reward import app
+    from charter.recipe import load_recipe
+
+    (tmp_path / "mine.py").write_text("def f(queries, prompts, labels):\n    return [1.0]\n")
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "q", "completion": "a", "label": "x"}\n')
+    (tmp_path / "r.toml").write_text(
+        'method = "grpo"\nmodel = "m"\n[data]\nprompts = "rows.jsonl"\n'
+        '[[rewards]]\nname = "mine.py:f"\n[[rewards]]\nname = "mine.py:g"\n[[rewards]]\nname = "math"\n'
+    )
+    known, unknown, built_in = [reward_facts(reward) for reward in load_recipe(tmp_path / "r.toml").rewards]
+    assert known["called_as"] == "openrlhf, since it has the parameter 'queries'"
+    assert "cannot be loaded" in unknown["called_as"]
+    assert "has no 'g'" in unknown["called_as"]
+    assert "called_as" not in built_in
+    words = ["test", f"{tmp_path}/mine.py:f", "--data", f"{tmp_path}/rows.jsonl"]
+    result = CliRunner().invoke(app, words)
+    assert "signature openrlhf, since it has the parameter 'queries'" in result.stderr
 
 
 # the real packages

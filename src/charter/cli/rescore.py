@@ -271,6 +271,7 @@ def _credit(recipe: Recipe, rubric: Rubric, step: int) -> Credit:
 
 async def rescore(run: Run, recipe: Recipe, rubric: Rubric, name: str, steps: Sequence[int]) -> Report:
     """Score the steps again, let the run's own estimator make advantages of them, and compare."""
+    from charter.errors import StoreError
     from charter.types import Scored
 
     report = Report(run=str(run.folder), reward=name, steps=list(steps))
@@ -281,6 +282,12 @@ async def rescore(run: Run, recipe: Recipe, rubric: Rubric, name: str, steps: Se
         report.notes.append("the KL penalty is not stored: advantages before and now are computed without it")
     for step in steps:
         found, credit = read_groups(run, step, prompts), _credit(recipe, rubric, step)
+        sizes = sorted({len(rows) for _, rows in found})
+        if len(sizes) > 1:
+            raise StoreError(
+                f"step {step} of {run.folder} has groups of {' and '.join(map(str, sizes))} completions; expected one "
+                "size. The file is damaged: restore it, or leave the step out with --steps"
+            )
         fresh = await score_groups(rubric, [group for group, _ in found])
         now = credit.advantages(fresh)
         if penalised:

@@ -115,7 +115,7 @@ def open_inspect(found: Callable[..., Any], options: Mapping[str, Any]) -> Opene
 
         def score(i: int) -> Reply:
             state, wanted = sample(work["messages"], work["texts"][i], target, copy.deepcopy(metadata), choices)
-            returned = awaited(scorer(state=state, target=wanted))
+            returned = awaited(scorer(state, wanted))
             return read_score(returned, work["options"].get("value"))
 
         return one_by_one(work, score)
