@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -157,6 +158,31 @@ def test_a_value_means_outside_what_it_meant_inside(sandbox: Sandbox, expression
     suite = CallSuite(tests=(CallTest(source=check, calls=("f()",), check=check),))
     verdict = asyncio.run(sandbox.run_calls(f"def f(): return {expression}", suite, Limits(wall_s=10.0)))
     assert verdict.outcome == ("passed" if holds else "failed"), verdict
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        "set(_0) == {1}",
+        "{*_0} == {1}",
+        "len(set(_0)) == 3",
+        "set().union(_0) == {1}",
+        "{1}.issubset(_0)",
+        "{1, 2}.intersection(_0) == {1}",
+        "dict.fromkeys(_0) == {1: None}",
+        "{x: 1 for x in _0} == {1: 1}",
+    ],
+)
+def test_a_check_costs_the_host_little(sandboxes: dict[str, Sandbox | str], check: str) -> None:
+    """A list may hold numbers that all have one hash (multiples of 2**61 - 1); made a set out here, 12,000 of them are
+    72 million comparisons, a second and more with the trainer's interpreter locked."""
+    one = next(one for one in sandboxes.values() if not isinstance(one, str))
+    suite = CallSuite(tests=(CallTest(source=check, calls=("f()",), check=check),))
+    program = "def f(): return [n * (2**61 - 1) for n in range(1, 12001)]"
+    began = time.process_time()
+    verdict = asyncio.run(one.run_calls(program, suite, Limits(wall_s=10.0)))
+    assert verdict.outcome == "failed", verdict
+    assert time.process_time() - began < 0.6  # decoding 12,000 numbers is a tenth of that
 
 
 def test_what_is_only_printed_is_seen(sandbox: Sandbox) -> None:
