@@ -73,6 +73,7 @@ save_every = 2
 """
 
 UNTIMED = ("time/", "tokens_per_s/")
+UNTIMED_ENDS = ("/seconds",)
 """Metrics that say how long something took; the others must be equal."""
 LIMIT_S = 3600.0
 
@@ -188,7 +189,9 @@ def digests(run: Path) -> dict[str, str]:
     if kinds != {"latest/model", "latest/state"}:
         raise SystemExit(f"{run} has no final weights or optimizer state to compare; found {sorted(found)}")
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
-    timeless = [{k: v for k, v in row.items() if not k.startswith(UNTIMED)} for row in rows]
+    timeless = [
+        {k: v for k, v in row.items() if not k.startswith(UNTIMED) and not k.endswith(UNTIMED_ENDS)} for row in rows
+    ]
     found["metrics.jsonl"] = hashlib.sha256(json.dumps(timeless, sort_keys=True).encode()).hexdigest()
     return found
 

@@ -36,7 +36,7 @@ def last_step(run: Path) -> int:
 
 
 def timeless(row: dict) -> dict:
-    return {k: v for k, v in row.items() if not k.startswith(("time/", "tokens_per_s/"))}
+    return {k: v for k, v in row.items() if not k.startswith(("time/", "tokens_per_s/")) and not k.endswith("/seconds")}
 
 
 def test_a_grpo_run_leaves_what_it_promises_and_repeats_itself(charter, grpo_recipe, tmp_path):
