@@ -256,11 +256,31 @@ def check_exactness() -> Iterable[Line]:
     return model_lines()
 
 
+def check_isolation() -> Iterable[Line]:
+    """The sandbox for model-written code, by its self-test (about a second)."""
+    from charter.sandbox import launch
+    from charter.sandbox.opening import PROVEN_TIERS, proof
+
+    reports = []
+    for tier in PROVEN_TIERS:
+        reports.append(proof(tier))
+        if reports[-1].proven:
+            break
+    *failed, last = reports
+    fix = launch.remedies([name for report in failed for name in ("bubblewrap", "landlock") if name in report.why_not()])
+    if last.proven:
+        found = f"tier {last.tier} is proven by {len(last.results)} probes"
+        return [Line(name="isolation", status="note" if failed else "ok", found=found, fix=fix if failed else "")]
+    found = "none could be proven: " + "; ".join(f"{report.tier}: {report.why_not()}" for report in reports)
+    return [Line(name="isolation", status="note", found=found[:400], fix="Needed only for code rewards: " + fix)]
+
+
 checks: list[Check] = [
     check_python,
     check_packages,
     check_machine,
     check_threads,
+    check_isolation,
     check_cache,
     check_model,
     check_exactness,

@@ -187,3 +187,33 @@ def _report(verdict: Verdict, kind: str, as_json: bool) -> None:
     typer.echo(f"{verdict.outcome}: {verdict.passed} of {verdict.total} tests, {verdict.seconds:.3f} s, sandbox {kind}")
     if note:
         typer.echo(f"    {note}")
+
+
+@app.command("serve")
+def serve_sandbox(
+    sandbox: Kind = "auto",
+    host: Annotated[str, typer.Option(help="Where to listen; an address that other machines reach needs a token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8711,
+    slots: Annotated[int | None, typer.Option(help="Programs at a time; left out, as many as fit.")] = None,
+    queue: Annotated[int | None, typer.Option(help="Requests that may wait; left out, as many again.")] = None,
+) -> None:
+    """Run programs for trainers on other machines (sandbox = "remote" there), until Ctrl-C.
+
+    The token clients must send is read from CHARTER_SANDBOX_TOKEN. Protocol: docs/sandbox_protocol.md.
+    """
+    from charter.errors import UsageError
+    from charter.sandbox import open_sandbox
+    from charter.sandbox.opening import PROVEN_TIERS, proof
+    from charter.sandbox.serve import serve
+
+    if sandbox == "remote":
+        raise UsageError("--sandbox remote: a server serves a sandbox of its own machine")
+    opened = open_sandbox(sandbox, slots=slots)
+    self_test_s = proof(opened.kind).seconds if opened.kind in PROVEN_TIERS else None
+    typer.echo(f"sandbox {opened.kind}, serving on http://{host}:{port} (Ctrl-C ends it)")
+    try:
+        serve(opened, host=host, port=port, slots=slots, queue=queue, self_test_s=self_test_s)
+    finally:
+        opened.close()
