@@ -152,8 +152,10 @@ _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]{0,80}\}){1,100})\}")
 _TAGGED = re.compile(r"<answer>([^<]{1,200})</answer>")
 _STATED = re.compile(r"\banswer(?: is|:)\s*\**\$?([^\n.;,$*]{1,40})")
 _VALUE = r"\$?-?\d[\d.,/]{0,12}(?<![,.])\$?%?"
+_GAP = r"\s{0,3}"
 _EITHER = re.compile(
-    rf"\b(?:answer(?:s)?(?: is| are|:)?|####)\s*{_VALUE}(?:\s*(?:,|/|;|\bor\b|, or)\s*{_VALUE})*\s*,?\s*or\s+{_VALUE}"
+    rf"(?:\banswers?(?: is| are|:)?|####){_GAP}{_VALUE}(?:{_GAP}(?:,|/|;|\bor\b|, or){_GAP}{_VALUE}){{0,50}}"
+    rf"{_GAP},?{_GAP}or\s{_GAP}{_VALUE}"
 )
 _ASKS_FOR_MANY = re.compile(
     r"\b(?:solutions|roots|values|answers|all|each|every|options|list)\b|\([bc]\)", re.IGNORECASE
