@@ -192,6 +192,20 @@ def test_a_check_that_makes_no_sense_of_the_value_failed(sandbox):
     assert (verdict.outcome, verdict.passed) == ("failed", 0)
 
 
+def test_answers_are_bounded_together_and_in_the_keys_they_hold(sandbox):
+    one, two = suite(("f(2)", "4")), suite(("f(2)", "4"), ("f(3)", "4"))
+    program = "def f(x):\n    return 'a' * {}"
+    # result_bytes is 10,000; text of n characters is n + 2 bytes of JSON
+    assert calls(sandbox, program.format(9_998), one).outcome == "failed"
+    assert calls(sandbox, program.format(9_999), one).outcome == "output_limit"
+    assert calls(sandbox, program.format(4_998), two).outcome == "failed"
+    assert calls(sandbox, program.format(4_999), two).outcome == "output_limit"
+    colliding = "def f(x):\n    return {n * (2 ** 61 - 1): 0 for n in range(5000)}"  # each with the hash 0
+    verdict = calls(sandbox, colliding, one, Limits(wall_s=5.0))
+    assert verdict.outcome == "failed"
+    assert "keys that are neither text nor small integers" in verdict.note
+
+
 def test_nothing_of_one_program_is_left_for_the_next(sandbox):
     assert calls(sandbox, "answer = 4\ndef f(x):\n    return 2 * x").outcome == "passed"
     for _ in range(4):  # both workers
