@@ -307,3 +307,13 @@ def test_the_probe_in_the_jail(real: CodeReward) -> None:
     wrong = row({**ROW, "solution": "def f(x):\n    return 3 * x\n"})
     (sentence,) = asyncio.run(probe(real, [wrong]))
     assert "gives the reference answer of prompt row-1 0, not 1" in sentence
+
+
+def test_explain_says_where_the_program_is() -> None:
+    from pathlib import Path
+
+    from charter.cli.explain_rewards import reward_facts
+    from charter.recipe import load_recipe
+
+    recipe = load_recipe(Path(__file__).resolve().parents[2] / "recipes" / "grpo-code.toml")
+    assert reward_facts(recipe.rewards[0])["program"].startswith("the last fenced block")

@@ -17,6 +17,10 @@ def reward_facts(reward: RewardTable) -> dict[str, Any]:
         from charter.reward.adapt import signature_of
 
         facts["called_as"] = signature_of(reward.name, reward.options)
+    if reward.name == "code":
+        from charter.reward.code_extract import RULES
+
+        facts["program"] = RULES.get(reward.options.get("extract", "auto"), "no such rule")
     return facts
 
 
