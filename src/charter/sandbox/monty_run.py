@@ -21,7 +21,7 @@ from charter.sandbox.job import CallSuite, CallTest, Limits, Outcome, StdioCase,
 from charter.sandbox.judging import difference, same_output
 from charter.sandbox.monty_outcome import SUBSET, one_line, outcome_of_error
 
-MOST_SUSPENSIONS = 10_000
+MOST_SUSPENSIONS = 1_000
 """Host round trips (look-ups of undefined names, sleeps) of one session; their time does not count as execution."""
 FATAL: frozenset[Outcome] = frozenset({"timeout", "out_of_memory", "output_limit", "sandbox_error"})
 """Outcomes after which a session is not asked again."""
