@@ -31,8 +31,16 @@ def make_from_path(folder: Path) -> Reward:
     return load_reward(f"{folder / 'rules.py'}:right")
 
 
+def make_composed(_: Path) -> Reward:
+    """Right only behind its gate, which itself adds nothing; the weight's course is over."""
+    course = {"start": 0.0, "end": 1.0, "steps": 5}
+    tables = [{"name": "math", "gate": "exact", "weight": course, "cap": [0.0, 1.0]}, {"name": "exact", "weight": 0.0}]
+    return build_rubric([RewardTable.model_validate(table) for table in tables])
+
+
 MAKERS: dict[str, Callable[[Path], Reward]] = {
     "rubric": make_rubric,
+    "composed rubric": make_composed,
     "math": lambda _: load_reward("math"),
     "exact": lambda _: load_reward("exact"),
     "regex": lambda _: load_reward("regex", pattern="122", match="fullmatch"),

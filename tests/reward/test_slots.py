@@ -16,7 +16,7 @@ from charter.reward import as_group, load_reward
 from charter.reward.pool import WorkerPool, WorkerTimeoutError
 from charter.reward.process import cpu_seconds
 from charter.reward.runtime import Verdict, failed, scored
-from charter.reward.slots import Slots, default_limit
+from charter.reward.slots import Slots, default_limit, machine_bytes
 from charter.reward.tries import most_overruns, one_by_one
 from charter.train.scoring import score_as_they_finish
 from charter.types import Prompt, Rollout
@@ -65,12 +65,17 @@ def pools(setup: dict[str, Any]) -> Iterator[Any]:
         pool.close()
 
 
-def test_the_default_limit_by_hand() -> None:
+def test_the_default_limit_by_hand(tmp_path: Path) -> None:
     gib = 1024**3
     assert default_limit(2, 128 * gib) == 4
     assert default_limit(16, 128 * gib) == 32
     assert default_limit(16, 8 * gib) == 8  # half of 8 GiB holds 8 times 512 MiB
     assert default_limit(16, gib // 4) == 1
+    assert machine_bytes(Path("/nowhere")) > 0
+    (tmp_path / "memory.max").write_text("1048576\n")
+    assert machine_bytes(tmp_path / "memory.max") == 1048576
+    (tmp_path / "memory.max").write_text("max\n")
+    assert machine_bytes(tmp_path / "memory.max") == machine_bytes(Path("/nowhere"))
     with pytest.raises(ValueError, match="lets no reward run"):
         Slots(0)
 

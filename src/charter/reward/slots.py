@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from pathlib import Path
 from typing import Protocol
 
 WORKER_BYTES = 512 * 1024**2
@@ -90,17 +91,26 @@ class Slots:
             self._changed.wait_for(lambda: self._changes != state, limit_s)
 
 
-def _machine_bytes() -> int:
+def machine_bytes(container_limit: Path = Path("/sys/fs/cgroup/memory.max")) -> int:
+    """Memory of the machine, or of the container where that is less, in bytes."""
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):  # not a POSIX system
-        return 8 * 1024**3
+        whole = 8 * 1024**3
+    try:
+        return min(whole, int(container_limit.read_text()))
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        return whole
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def default_limit(cores: int | None = None, memory_bytes: int | None = None) -> int:
     """Two processes per core, at least four, and at most what half the memory holds; never fewer than one."""
-    by_cores = max(4, 2 * (cores or os.cpu_count() or 1))
-    by_memory = (memory_bytes or _machine_bytes()) // 2 // WORKER_BYTES
+    by_cores = max(4, 2 * (cores or _cores()))
+    by_memory = (memory_bytes or machine_bytes()) // 2 // WORKER_BYTES
     return max(1, min(by_cores, by_memory))
 
 
