@@ -199,9 +199,9 @@ def test_hostile_text_is_wrong_in_bounded_time(score_texts: Scores) -> None:
     pieces = [",", "\n", '"', '""', "a,b\n", "\0", "\ud800", "\r", '"\n', "9", "```\n", "name,age\n"]
     texts = [piece * (1_000_000 // len(piece)) for piece in pieces]
     started = time.monotonic()
-    for options in ({}, {"ordered": False, "tolerance": 0.1, "partial": True}):
-        scores = score_texts("csv", texts, {"answer": PEOPLE}, in_worker=True, **options)
-        assert {(score.value, score.status) for score in scores} == {(0.0, "scored")}
+    options = {"ordered": False, "tolerance": 0.1, "partial": True}
+    scores = score_texts("csv", texts, {"answer": PEOPLE}, in_worker=True, **options)
+    assert {(score.value, score.status) for score in scores} == {(0.0, "scored")}
     assert time.monotonic() - started < 30
 
 

@@ -82,10 +82,10 @@ def test_places(text: str, place: Any, found: str | None) -> None:
     ],
 )
 def test_what_is_not_json(text: str, why: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(ValueError, match=why):
         load_json(text)
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_what_is_json() -> None:
@@ -154,8 +154,8 @@ def test_no_text_does_more_than_be_wrong(text: str) -> None:
 )
 def test_a_megabyte_is_searched_in_bounded_time(piece: str) -> None:
     text = piece * (1_000_000 // len(piece))
-    started = time.monotonic()
+    started = time.process_time()
     fenced_blocks(text)
     last_answer(text)
     nests_deeper(text, DEEPEST)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5

@@ -139,7 +139,7 @@ def test_references_reach_the_maximum_and_nothing_does_not(probe_reward: Callabl
 
 @pytest.mark.parametrize("piece", ["<think>", "</think>", "<think></think><answer></answer>", "<", "\0", "\ud800"])
 def test_a_megabyte_is_wrong_in_bounded_time(score_texts: Scores, piece: str) -> None:
-    text, started = piece * (1_000_000 // len(piece)), time.monotonic()
+    text, started = piece * (1_000_000 // len(piece)), time.process_time()
     assert values(score_texts("format", [text])) == [0]
     assert values(score_texts("xml_tags", [text], tags=["think", "answer"], partial=True)) == [0]
-    assert time.monotonic() - started < 3
+    assert time.process_time() - started < 3
