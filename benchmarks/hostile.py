@@ -30,7 +30,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGE = "CHARTER_HOSTILE_STAGE"
-"""Set in the environment of the second run, which is already in its own mount namespace."""
+"""Set in the environment of the second run, which is in its own mount namespace: an empty folder to mount on."""
 
 
 def closed_folders(needed: Iterable[Path]) -> dict[Path, list[Path]]:
@@ -55,10 +55,9 @@ def _mount(*arguments: str | Path) -> None:
     subprocess.run(["mount", *map(str, arguments)], check=True)
 
 
-def open_up(needed: Sequence[Path]) -> None:
-    """Make the needed paths reachable for everyone, in this mount namespace only."""
+def open_up(needed: Sequence[Path], holding: Path) -> None:
+    """Make the needed paths reachable for everyone, in this mount namespace only. holding: an empty folder."""
     for folder, paths in closed_folders(needed).items():
-        holding = Path(tempfile.mkdtemp(prefix="charter-hold-"))
         held = [holding / str(number) for number in range(len(paths))]
         _mount("-t", "tmpfs", "tmpfs", holding)
         for place, path in zip(held, paths, strict=True):
@@ -95,8 +94,9 @@ def run_as(name: str, arguments: Sequence[str]) -> int:
         return 2
     if STAGE not in os.environ:
         command = ["unshare", "--mount", "--propagation", "private", sys.executable, __file__, *arguments]
-        return subprocess.run(command, env=os.environ | {STAGE: "mounts"}, check=False).returncode
-    open_up(needed_paths())
+        with tempfile.TemporaryDirectory(prefix="charter-hold-") as holding:
+            return subprocess.run(command, env=os.environ | {STAGE: holding}, check=False).returncode
+    open_up(needed_paths(), Path(os.environ[STAGE]))
     os.chdir("/")
     command = [sys.executable, __file__, *without_user(arguments)]
     del os.environ[STAGE]
