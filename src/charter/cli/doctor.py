@@ -267,7 +267,9 @@ def check_isolation() -> Iterable[Line]:
         if reports[-1].proven:
             break
     *failed, last = reports
-    fix = launch.remedies([name for report in failed for name in ("bubblewrap", "landlock") if name in report.why_not()])
+    fix = launch.remedies(
+        [name for report in failed for name in ("bubblewrap", "landlock") if name in report.why_not()]
+    )
     if last.proven:
         found = f"tier {last.tier} is proven by {len(last.results)} probes"
         return [Line(name="isolation", status="note" if failed else "ok", found=found, fix=fix if failed else "")]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from charter.errors import SandboxUnavailable
+from charter.sandbox.inside import scratch
 from charter.sandbox.inside.confine import LAYERS
 from charter.sandbox.inside.imports import HIDDEN
 
@@ -106,9 +107,10 @@ def _shared_objects() -> tuple[str, ...]:
     return tuple(json.loads(done.stdout))
 
 
-def bubblewrap_command() -> list[str]:
+def bubblewrap_command(scratch_bytes: int = 0) -> list[str]:
     """The beginning of a command that runs the rest with nothing in sight but the interpreter and its library.
 
+    scratch_bytes: size of a folder that can be written to; 0 for none.
     Raises: SandboxUnavailable without the program `bwrap`.
     """
     program = shutil.which("bwrap")
@@ -134,6 +136,9 @@ def bubblewrap_command() -> list[str]:
         for name in sorted(HIDDEN):
             if os.path.isdir(os.path.join(root, name)):
                 command += ["--tmpfs", os.path.join(root, name)]
+    if scratch_bytes:
+        command += ["--perms", "0777", "--size", str(scratch_bytes), "--tmpfs", scratch.FOLDER]
+        command += ["--ro-bind", library().roots[0], scratch.LIBRARY]
     inside = str(_HOME / "inside")
     return [*command, "--ro-bind", inside, inside, "--remount-ro", "/", "--chdir", "/", "--"]
 
@@ -155,14 +160,15 @@ class Server:
             self.process.stderr.close()
 
 
-def start(walls: Walls, number: int) -> Server:
+def start(walls: Walls, number: int, scratch_bytes: int = 0) -> Server:
     """Start a fork server and wait until it is ready.
 
-    number: of the slot; chooses the user id of its children when this process is root.
+    number: of the slot; chooses the user id of its children when this process is root. scratch_bytes: size of the
+    folder its job may write to; such a server is good for one job.
     Raises: SandboxUnavailable with what it said.
     """
     found = library()
-    before = bubblewrap_command() if walls.bubblewrap else []
+    before = bubblewrap_command(scratch_bytes) if walls.bubblewrap else []
     host, guest = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with guest:
         guest.set_inheritable(True)
@@ -183,6 +189,8 @@ def start(walls: Walls, number: int) -> Server:
         "roots": list(found.roots),
         "extensions": found.extensions,
         "uid": hidden_uid(number),
+        "scratch_bytes": scratch_bytes,
+        "hidden_host": walls.bubblewrap,
     }
     try:
         host.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)

@@ -28,7 +28,7 @@ class Slot:
         self, limits: Limits, payload: bytes, *, keep_input: bool = False, wants_output: bool = False
     ) -> Process:
         """Start a jailed program. Raises: ServerGone, SandboxUnavailable."""
-        control = self._server("program").control
+        control = self._server("program", limits.scratch_bytes).control
         return Process(control, limits, payload, keep_input=keep_input, wants_output=wants_output)
 
     def checker(
@@ -38,12 +38,16 @@ class Slot:
         control = self._server("checker").control
         return Process(control, limits, payload, keep_input=keep_input, wants_output=wants_output)
 
-    def _server(self, role: str) -> Server:
+    def _server(self, role: str, scratch_bytes: int = 0) -> Server:
         with self._lock:
             if self._closed:
                 raise ServerGone("the sandbox was closed")
+            if scratch_bytes:
+                role = "scratch"
+                if used := self._servers.pop(role, None):  # what the job before wrote goes with it
+                    used.stop()
             if role not in self._servers:
-                self._servers[role] = start(self._walls, 2 * self._number + (role == "checker"))
+                self._servers[role] = start(self._walls, 2 * self._number + (role == "checker"), scratch_bytes)
             return self._servers[role]
 
     def attempt(self, work: Callable[[Slot], T], failed: Callable[[str], T]) -> T:

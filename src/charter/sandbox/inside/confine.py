@@ -36,21 +36,40 @@ class Bounds:
     memory_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """A folder to write to. hidden_host: whether a mount namespace hides the host's files beside it."""
+
+    folder: str
+    size_bytes: int
+    hidden_host: bool
+
+
 class Walls:
     """The layers, prepared.
 
     layers: which to put up. readable: paths a job may read. uid: the user to become, when the server is root.
+    scratch: what a job may write to, or None.
     """
 
-    def __init__(self, layers: Sequence[str], readable: Sequence[str], uid: int | None) -> None:
+    def __init__(
+        self, layers: Sequence[str], readable: Sequence[str], uid: int | None, scratch: Scratch | None = None
+    ) -> None:
         self.layers = frozenset(layers)
         self.machine: policy.Machine = policy.machine()
         self.libc = ctypes.CDLL(None, use_errno=True)
         self.libc.syscall.restype = ctypes.c_long
         self.filter: seccomp.Filter | None = None
         if "seccomp" in self.layers:
-            self.filter = seccomp.Filter(seccomp.assemble(self.machine), self.libc, self.machine)
-        self.ruleset = landlock.create(readable, self.libc, self.machine) if "landlock" in self.layers else -1
+            program = seccomp.assemble(
+                self.machine, scratch=scratch is not None, metadata=scratch is not None and scratch.hidden_host
+            )
+            self.filter = seccomp.Filter(program, self.libc, self.machine)
+        self.ruleset = -1
+        if "landlock" in self.layers:
+            writable = scratch.folder if scratch else ""
+            self.ruleset = landlock.create(readable, self.libc, self.machine, writable=writable)
+        self.file_bytes = scratch.size_bytes if scratch else 0
         self.uid = uid
         if "identity" in self.layers and os.geteuid() == 0:
             self._forget_capabilities()
@@ -101,7 +120,7 @@ class Walls:
             (resource.RLIMIT_AS, bounds.memory_bytes, bounds.memory_bytes),
             # SIGXCPU at the soft limit can be caught, SIGKILL at the hard one would look like the machine's doing
             (resource.RLIMIT_CPU, bounds.cpu_s, bounds.cpu_s + 60),
-            (resource.RLIMIT_FSIZE, 0, 0),
+            (resource.RLIMIT_FSIZE, self.file_bytes, self.file_bytes),
             (resource.RLIMIT_NOFILE, 64, 64),
             (resource.RLIMIT_CORE, 0, 0),
             (resource.RLIMIT_MEMLOCK, 0, 0),

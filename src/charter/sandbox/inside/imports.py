@@ -47,17 +47,18 @@ PRELOADED = (
 class _Loader(importlib.machinery.SourceFileLoader):
     """Reads a module whose age and size are known, so that its compiled form can be used unseen.
 
-    It opens files relative to the working folder, which is the library's root: a child's user may not be allowed to
-    walk there from the top (a library under /root, say).
+    It opens files by a way the child's user can walk: relative to the working folder, mostly, since a library may lie
+    under /root.
     """
 
-    def __init__(self, name: str, path: str, stats: dict[str, float], root: str) -> None:
+    def __init__(self, name: str, path: str, stats: dict[str, float], root: str, way: str) -> None:
         super().__init__(name, path)
         self._stats = stats
         self._root = root + os.sep
+        self._way = way
 
     def get_data(self, path: str) -> bytes:
-        return super().get_data(path.removeprefix(self._root))
+        return super().get_data(os.path.join(self._way, path.removeprefix(self._root)))
 
     def path_stats(self, path: str) -> dict[str, float]:  # type: ignore[override]
         del path
@@ -68,10 +69,11 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
 
 class IndexFinder(importlib.abc.MetaPathFinder):
-    """Finds the modules of an index and no others. The first root is the working folder."""
+    """Finds the modules of an index and no others. way: how to reach the first root; empty for the working folder."""
 
-    def __init__(self, roots: Sequence[str]) -> None:
+    def __init__(self, roots: Sequence[str], way: str) -> None:
         self._root = roots[0]
+        self._way = way
         self._index: dict[str, tuple[str, bool, dict[str, float]]] = {}
         for root in roots:
             self._walk(root, "")
@@ -100,7 +102,7 @@ class IndexFinder(importlib.abc.MetaPathFinder):
         if entry is None:
             return None
         where, is_package, stats = entry
-        loader = _Loader(fullname, where, stats, self._root)
+        loader = _Loader(fullname, where, stats, self._root, self._way)
         places = [os.path.dirname(where)] if is_package else None
         return importlib.util.spec_from_file_location(fullname, where, loader=loader, submodule_search_locations=places)
 
@@ -126,9 +128,9 @@ def preload(extensions: str) -> list[str]:
     return missing
 
 
-def use_index(roots: Sequence[str]) -> None:
-    """From now on, find modules in the index only."""
-    finder = IndexFinder(roots)
+def use_index(roots: Sequence[str], way: str = "") -> None:
+    """From now on, find modules in the index only. way: see IndexFinder."""
+    finder = IndexFinder(roots, way)
     sys.meta_path[:] = [importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter, finder]
     sys.path_hooks.clear()
     sys.path_importer_cache.clear()

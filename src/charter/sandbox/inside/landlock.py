@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from .policy import Machine, number_of
 
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
+# WRITE_FILE REMOVE_DIR REMOVE_FILE MAKE_DIR MAKE_REG REFER TRUNCATE
+_WRITING = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 13 | 1 << 14
 _VERSION = 1
 _PATH_BENEATH = 1
 # what each version of the interface added to the files, network and scopes that can be ruled
@@ -34,8 +36,10 @@ def _known(table: dict[int, int], version: int) -> int:
     return next((bits for since, bits in sorted(table.items(), reverse=True) if since <= version), 0)
 
 
-def create(readable: Iterable[str], libc: ctypes.CDLL, on: Machine) -> int:
+def create(readable: Iterable[str], libc: ctypes.CDLL, on: Machine, *, writable: str = "") -> int:
     """A ruleset: read what is at or beneath these paths, write nothing, no TCP, no signal or abstract socket outside.
+
+    writable: a folder in which files and folders may be made, changed and removed as well.
 
     Returns: its descriptor. Raises: OSError.
     """
@@ -52,14 +56,15 @@ def create(readable: Iterable[str], libc: ctypes.CDLL, on: Machine) -> int:
     os.set_inheritable(ruleset, False)
     for path in readable:
         with contextlib.suppress(FileNotFoundError):
-            _add(ruleset, path, libc, on)
+            _add(ruleset, path, _READ_FILE | _READ_DIR if os.path.isdir(path) else _READ_FILE, libc, on)
+    if writable:
+        _add(ruleset, writable, (_READ_FILE | _READ_DIR | _WRITING) & _known(_FILES, known), libc, on)
     return ruleset
 
 
-def _add(ruleset: int, path: str, libc: ctypes.CDLL, on: Machine) -> None:
+def _add(ruleset: int, path: str, rights: int, libc: ctypes.CDLL, on: Machine) -> None:
     beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        rights = _READ_FILE | _READ_DIR if os.path.isdir(path) else _READ_FILE
         rule = struct.pack("<Qi", rights, beneath)
         call = ctypes.c_long(number_of("landlock_add_rule", on))
         if libc.syscall(call, ctypes.c_long(ruleset), ctypes.c_long(_PATH_BENEATH), rule, ctypes.c_long(0)) != 0:

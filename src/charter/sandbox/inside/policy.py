@@ -163,6 +163,32 @@ _ALLOWED: Mapping[str, tuple[int | None, int | None, tuple[Condition, ...]]] = {
     "prctl": (157, 167, (Among(0, _PRCTL),)),
 }
 
+# what a scratch folder adds; Landlock holds it to that folder
+_SCRATCH: Mapping[str, tuple[int | None, int | None, tuple[Condition, ...]]] = {
+    "openat": (257, 56, (Without(2, _O_PATH),)),
+    "open": (2, None, (Without(1, _O_PATH),)),
+    "pwrite64": (18, 68, ()),
+    "ftruncate": (77, 46, ()),
+    "fsync": (74, 82, ()),
+    "fdatasync": (75, 83, ()),
+    "mkdir": (83, None, ()),
+    "mkdirat": (258, 34, ()),
+    "rmdir": (84, None, ()),
+    "unlink": (87, None, ()),
+    "unlinkat": (263, 35, ()),
+    "rename": (82, None, ()),
+    "renameat": (264, 38, ()),
+    "renameat2": (316, 276, ()),
+}
+# and, where a mount namespace hides the host's files, the calls that answer with metadata
+_METADATA: Mapping[str, tuple[int | None, int | None, tuple[Condition, ...]]] = {
+    "stat": (4, None, ()),
+    "lstat": (6, None, ()),
+    "newfstatat": (262, 79, ()),
+    "access": (21, None, ()),
+    "faccessat": (269, 48, ()),
+}
+
 _ENOSYS = 38
 # A C library that is told "no such call" asks again in the older way, which the filter can read: clone3 and openat2
 # hide their flags behind a pointer.
@@ -195,9 +221,13 @@ def _column(on: Machine) -> int:
     return 0 if on == "x86_64" else 1
 
 
-def allowed(on: Machine) -> dict[int, tuple[Condition, ...]]:
-    """System-call number → the conditions under which it is let through, in the order in which to look."""
-    rows = [(x86_64 if on == "x86_64" else aarch64, conditions) for x86_64, aarch64, conditions in _ALLOWED.values()]
+def allowed(on: Machine, *, scratch: bool = False, metadata: bool = False) -> dict[int, tuple[Condition, ...]]:
+    """System-call number → the conditions under which it is let through, in the order in which to look.
+
+    scratch: files may be written. metadata: of files too, paths may be asked about.
+    """
+    table = {**_ALLOWED, **(_SCRATCH if scratch else {}), **(_METADATA if metadata else {})}
+    rows = [(x86_64 if on == "x86_64" else aarch64, conditions) for x86_64, aarch64, conditions in table.values()]
     return {number: conditions for number, conditions in rows if number is not None}
 
 

@@ -72,8 +72,8 @@ def _block(number: int, conditions: tuple[Condition, ...]) -> list[tuple[int, in
     return [(_JUMP_EQUAL, 0, len(resolved), number), *resolved]
 
 
-def assemble(on: Machine) -> Program:
-    """The filter for an architecture; the own process id is filled in later."""
+def assemble(on: Machine, *, scratch: bool = False, metadata: bool = False) -> Program:
+    """The filter for an architecture; the own process id is filled in later. scratch, metadata: see the policy."""
     instructions: list[tuple[int, int, int, int]] = [
         (_LOAD, 0, 0, _ARCH),
         (_JUMP_EQUAL, 1, 0, AUDIT_ARCH[on]),
@@ -82,7 +82,7 @@ def assemble(on: Machine) -> Program:
     ]
     if on == "x86_64":
         instructions += [(_JUMP_ABOVE_OR_EQUAL, 0, 1, _X32_BIT), (_RETURN, 0, 0, _KILL_PROCESS)]
-    for number, conditions in allowed(on).items():
+    for number, conditions in allowed(on, scratch=scratch, metadata=metadata).items():
         instructions += _block(number, conditions)
     for number, code in absent(on).items():
         instructions += [(_JUMP_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ERRNO | code)]

@@ -9,6 +9,7 @@ start: why) the other. When the socket closes, the trainer is gone, and so is ev
 from __future__ import annotations
 
 import array
+import ctypes
 import fcntl
 import gc
 import json
@@ -20,8 +21,8 @@ import sys
 import threading
 from typing import Any
 
-from . import child, imports
-from .confine import Bounds, Unconfined, Walls
+from . import child, imports, scratch
+from .confine import Bounds, Scratch, Unconfined, Walls
 
 _RIGHTS_BYTES = socket.CMSG_SPACE(3 * array.array("i").itemsize)
 _MESSAGE_BYTES = 4096
@@ -124,6 +125,15 @@ def _take_socket(descriptor: int) -> socket.socket:
     return socket.socket(fileno=moved)
 
 
+def _make_scratch(settings: dict[str, Any]) -> Scratch | None:
+    size_bytes, hidden_host = settings["scratch_bytes"], settings["hidden_host"]
+    if not size_bytes:
+        return None
+    if not hidden_host:  # bubblewrap has mounted it already
+        scratch.mount(size_bytes, settings["roots"][0], ctypes.CDLL(None, use_errno=True))
+    return Scratch(scratch.FOLDER, size_bytes, hidden_host)
+
+
 def main(descriptor: int) -> None:
     """Set the server up as its first message says, answer `{"machine", "missing"}` or `{"error"}`, and serve.
 
@@ -137,8 +147,11 @@ def main(descriptor: int) -> None:
     threading.stack_size(THREAD_STACK_BYTES)
     try:
         missing = imports.preload(settings["extensions"])
-        imports.use_index(settings["roots"])
-        walls = Walls(settings["layers"], settings["readable"], settings["uid"])
+        room = _make_scratch(settings)
+        imports.use_index(settings["roots"], scratch.LIBRARY if room else "")
+        walls = Walls(settings["layers"], settings["readable"], settings["uid"], room)
+        if room:
+            os.chdir(room.folder)
     except (OSError, Unconfined) as error:
         control.send(json.dumps({"error": str(error)}).encode())
         return
