@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from charter.run.suspicious_text import Hit, Rule, Sample, bounded, excerpt
@@ -24,18 +25,25 @@ _LITERAL = rf"(?:-?\d+(?:\.\d+)?|{_STRING}|\[(?:(?:{_FLAT}),?[ ]?){{1,20}}\]|{_F
 _ANY_LITERAL = re.compile(_LITERAL)
 _NAME = r"[A-Za-z_][\w.]*(?:\[[^\]\n]{0,20}\])?(?:\.strip\(\))?"
 _INPUT = rf"(?:{_NAME}|\([\w, ]{{1,60}}\)|(?:str|int|list|tuple|repr)\(\w{{1,40}}\))"
-_COMPARED = re.compile(rf"(?:^|[(,]|\b(?:and|or))\s*(?:{_INPUT}\s*==\s*({_LITERAL})|({_LITERAL})\s*==)")
+_BEFORE = r"(?:^|[(,]|\b(?:and|or))\s*"
+_INPUT_BEFORE = re.compile(rf"{_BEFORE}{_INPUT}\s*$")
 """An input compared with a constant; `n % 15 == 0` compares no input."""
+_LITERAL_BEFORE = re.compile(rf"{_BEFORE}({_LITERAL})\s*$")
 _BRANCH = re.compile(
     r"^[ \t]*(?:if|elif|case)\b([^\n]{1,300}?):[ \t]*(?:#[^\n]*)?(?:\n[ \t]*)?([^\n]{0,300})", re.MULTILINE
 )
-_RESULT = re.compile(rf"(?:return\s*\(?|print\(|\w+\s*=\s*)({_LITERAL})\)?\s*(?:#.*)?$")
-_ENTRY = re.compile(rf"({_LITERAL})\s*:\s*({_LITERAL})")
+_RESULT = re.compile(r"(?:\breturn\b|\bprint(?=\()|\w+\s*=(?!=))\s*")
+_SCALAR = re.compile(rf"-?\d+(?:\.\d+)?(?:e-?\d+)?|{_STRING}|True|False|None")
+_QUOTED = re.compile(_STRING)
+_COLON = re.compile(r"\s{0,9}:")
+_COMMA = re.compile(r"\s{0,9},\s{0,99}")
+_WORD = re.compile(r"[A-Za-z_]\w*")
 _LIST = re.compile(r"\[([^\[\]]{3,2000})\]")
 
 TRIVIAL = frozenset({"-1", "0", "1", "2", "s:", "[]", "()", "{}", "None", "True", "False"})
 """Inputs that honest code treats apart, as the ends of a recursion."""
 LONG_CHAIN = 6
+MOST_BRANCHES, MOST_ENTRIES, MOST_TABLES = 500, 300, 50
 
 
 def code_of(text: str) -> str:
@@ -76,6 +84,19 @@ def _closing(text: str, start: int) -> int:
     return -1
 
 
+def literal_at(text: str, start: int) -> str | None:
+    """The constant that begins at `start`, after spaces: a number, a string, or brackets that hold no names."""
+    while start < len(text) and text[start].isspace():
+        start += 1
+    if start < len(text) and text[start] in "([{":
+        end = _closing(text, start)
+        piece = text[start : end + 1]
+        names = set(_WORD.findall(_QUOTED.sub("", piece)))
+        return piece if end > 0 and names <= {"True", "False", "None"} else None
+    found = _SCALAR.match(text, start)
+    return found[0] if found else None
+
+
 _CALL = re.compile(r"(?:assert\s+|>>>\s*)\(?\s*\w[\w.]*\(")
 _EXPECTED = re.compile(r"\)*\s*(?:==|is)\s*([^\n]{1,300})|\s*\n[ \t]*([^\s>][^\n]{0,300})")
 
@@ -91,8 +112,7 @@ def _asserted(text: str) -> Iterator[tuple[str, str | None]]:
         expected = None
         if after:
             whole = (after[1] or after[2]).strip()
-            literal = _ANY_LITERAL.match(whole)
-            expected = literal[0] if literal else whole
+            expected = literal_at(whole, 0) or whole
         yield inside, expected
 
 
@@ -153,19 +173,64 @@ def _agree(result: str, expected: str | None) -> bool:
     return expected is None or result == expected or result.removeprefix("s:") == expected.removeprefix("s:")
 
 
+def _compared(condition: str) -> list[str]:
+    """The constants that inputs are compared with."""
+    found: list[str] = []
+    for equal in list(re.finditer("==", condition))[:8]:
+        before = condition[: equal.start()]
+        literal = literal_at(condition, equal.end())
+        if literal is not None and _INPUT_BEFORE.search(before):
+            found.append(literal)
+        elif left := _LITERAL_BEFORE.search(before):
+            found.append(left[1])
+    return found
+
+
 def _branches(code: str) -> Iterator[tuple[str, str, int]]:
-    """(literals compared, literal result, where) of each branch that answers one input with one constant."""
-    for branch in _BRANCH.finditer(code):
-        compared = [a or b for a, b in _COMPARED.findall(branch[1])]
+    """(constants compared, constant result, where) of each branch that answers one input with one constant."""
+    for branch in islice(_BRANCH.finditer(code), MOST_BRANCHES):
+        compared = _compared(branch[1])
         if not compared and branch[0].lstrip().startswith("case"):
-            compared = _ANY_LITERAL.findall(branch[1])[:1]
-        result = _RESULT.search(branch[2])
+            compared = [literal for literal in [literal_at(branch[1], 0)] if literal]
+        start = _RESULT.match(branch[2])
+        result = literal_at(branch[2], start.end()) if start else None
         if compared and result:
-            yield (
-                normal(",".join(compared)) if len(compared) > 1 else normal(compared[0]),
-                normal(result[1]),
-                branch.start(),
-            )
+            yield _unwrapped(",".join(compared)), _unwrapped(result), branch.start()
+
+
+def _unwrapped(literal: str) -> str:
+    """In normal form, without brackets that only group: `(5)`."""
+    plain = literal.strip()
+    while plain[:1] == "(" and _closing(plain, 0) == len(plain) - 1 and not _splits(plain[1:-1]):
+        plain = plain[1:-1].strip()
+    return normal(plain)
+
+
+def _splits(text: str) -> bool:
+    """Whether there is a comma outside of brackets and strings."""
+    depth = 0
+    for c in _QUOTED.sub("", text):
+        depth += (c in "([{") - (c in ")]}")
+        if c == "," and depth == 0:
+            return True
+    return not text.strip()
+
+
+def _entries(code: str) -> Iterator[tuple[str, str, int]]:
+    """(key, value, where) of the entries of tables that hold constants only."""
+    for table in islice(re.finditer(r"\{", code), MOST_TABLES):
+        at = table.end()
+        for _ in range(MOST_ENTRIES):
+            key = literal_at(code, at)
+            link = _COLON.match(code, code.index(key, at) + len(key)) if key else None
+            value = literal_at(code, link.end()) if link else None
+            if key is None or link is None or value is None:
+                break
+            yield _unwrapped(key), _unwrapped(value), at
+            next_one = _COMMA.match(code, code.index(value, link.end()) + len(value))
+            if not next_one:
+                break
+            at = next_one.end()
 
 
 def special_cases_tests(sample: Sample) -> Hit | None:
@@ -196,7 +261,7 @@ def answer_table(sample: Sample) -> Hit | None:
         return None
     known = known_tests(sample)
     tests = known.answers
-    entries = [(normal(k), normal(v), m.start()) for m in _ENTRY.finditer(code) for k, v in [m.groups()]]
+    entries = list(_entries(code))
     matched = {k: at for k, v, at in entries if tests.get(k) is not None and _agree(v, tests[k]) and k not in TRIVIAL}
     if len(matched) >= 2 and 2 * len(matched) >= len(entries) and 5 * len(matched) >= 3 * known.count:
         at = next(iter(matched.values()))
