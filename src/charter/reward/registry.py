@@ -29,11 +29,11 @@ BUILT_IN: Mapping[str, tuple[str, str, str]] = {
     "cosine_length": ("charter.reward.length", "CosineLengthReward", "CosineOptions"),
     "repetition": ("charter.reward.repetition", "RepetitionReward", "RepetitionOptions"),
     "language": ("charter.reward.language", "LanguageReward", "LanguageOptions"),
-    "code": ("charter.reward.code", "CodeReward", "CodeOptions"),
     "schema": ("charter.reward.schema", "SchemaReward", "SchemaOptions"),
     "tool_call": ("charter.reward.tool", "ToolCallReward", "ToolCallOptions"),
     "csv": ("charter.reward.csv_table", "CsvReward", "CsvOptions"),
     "sql_result": ("charter.reward.sql", "SqlReward", "SqlOptions"),
+    "code": ("charter.reward.code", "CodeReward", "CodeOptions"),
     "reasoning_gym": ("charter.reward.gym", "GymReward", "GymOptions"),
 }
 """Name → module, class, options model."""
