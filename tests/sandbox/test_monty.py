@@ -328,6 +328,18 @@ def test_closing_ends_everything_and_says_so():
     assert calls(sandbox, "").note == "the sandbox was closed"
 
 
+def test_no_secret_of_the_trainer_is_in_their_environment(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    sandbox = MontySandbox(slots=1)
+    calls(sandbox, "")
+    (worker,) = sandbox._all
+    for pid in (worker.pid, *interpreters(worker.pid)):
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+        assert b"PATH=" in environment
+        assert b"hf_secret" not in environment
+    sandbox.close()
+
+
 def gone(pids: Sequence[int]) -> bool:
     """Whether the processes end within a second; one that only waits to be reaped has ended."""
 
