@@ -152,7 +152,9 @@ def test_hostile_text_is_wrong_in_bounded_time(reward: MathReward, name: str) ->
     started = time.monotonic()
     (score,) = scores(reward, "122", HOSTILE[name])
     assert (score.value, score.status) == (0.0, "scored"), score.note
-    assert time.monotonic() - started < 40.0  # 2 s of limit, perhaps a second try; the strict bound is on CPU time, below
+    assert (
+        time.monotonic() - started < 40.0
+    )  # 2 s of limit, perhaps a second try; the strict bound is on CPU time, below
 
 
 def test_no_hostile_text_takes_more_than_its_cpu_time() -> None:

@@ -36,7 +36,7 @@ _ONE_MORE = re.compile(r"\s*[;?]\s*[^A-Za-z]*")
 _FIRM = re.compile(r"[a-z/]", re.IGNORECASE)
 _LEAD = re.compile(
     r"(?:[\s*:_>#=]|\b(?:is|be|either|approximately|about|roughly|exactly|equals?|equal to|simply|just|therefore|thus|"
-    r"so|hence|the|number|value|option|choice|that|it is|it's)\b)*",
+    r"so|hence|clearly|indeed|actually|obviously|then|given by|the|number|value|option|choice|that|it is|it's)\b)*",
     re.IGNORECASE,
 )  # fmt: skip
 _SENTENCE = re.compile(r"(?:[.!?](?=\s|$|\*|\")|\n|;\s)")

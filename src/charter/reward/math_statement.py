@@ -23,6 +23,7 @@ from charter.reward.math_prose import (
     stated_option,
     stated_words,
 )
+from charter.reward.math_reading import Words, read
 from charter.reward.math_tidy import ascii_signs, sound
 
 LONGEST_GAP = 80
@@ -37,7 +38,7 @@ _ALTERNATIVE = re.compile(r"\b(?:or|alternatively|maybe|perhaps|possibly|could b
 _AFTERTHOUGHT = re.compile(
     r"[\s$.,;*)\]\\]{0,6}\(?\s*(?:or|alternatively|maybe|perhaps|possibly)\b(?!\s+(?:equivalently|simply|in other))"
     r"[^.\n]{0,40}?"
-    r"(?:[=\s$(]|\\\()\s*(-?\d[\d.,/]*|\\[a-z]+\{[^{}\n]{1,40}\}(?:\{[^{}\n]{1,40}\})?)",
+    r"(?:[=\s$(]|\\\()\s*(-?\d[\d.,/]*(?:\s*\\?%|\s?[a-z]{1,3}\b)?|\\[a-z]+\{[^{}\n]{1,40}\}(?:\{[^{}\n]{1,40}\})?)",
     re.IGNORECASE,
 )
 _BEFORE = re.compile(r"(?:^|[\s$(])(-?\d[\d.,/]*)[\s$)\\]*,?\s*\bor\b\s*(?:maybe|perhaps|possibly)?[\s$(\\\[]*$")
@@ -168,7 +169,11 @@ def _read_region(region: str, *, in_words: bool, choice: bool) -> str:
             return letter
     whole = clause(lead_off(region))
     if in_words and whole:
-        return whole if is_expression(whole) else stated_words(region)
+        if is_expression(whole):
+            return whole
+        said = stated_words(region)
+        if isinstance(read(said), Words) or not _has_value(region):
+            return said
     if _has_value(region):
         return first_value(region) or last_value(region)
     return whole if len(whole) <= 40 and is_expression(whole) else ""
@@ -186,7 +191,10 @@ def _last_line(text: str, *, in_words: bool, choice: bool) -> str:
     if in_words:
         whole = lead_off(lines[-1]).strip(" *")
         letter = (picked_option(lines[-1]) or stated_option(whole[:120])) if choice else ""
-        return letter or (whole[: LONGEST + 1] if len(whole) <= 80 else last_value(ascii_signs(lines[-1])))
+        in_formulas = not is_expression(whole) and not isinstance(read(whole[:80]), Words) and _has_value(whole)
+        if letter or (len(whole) <= 80 and not in_formulas):
+            return letter or whole
+        return last_value(ascii_signs(lines[-1]))
     valued = [line for line in lines if _has_value(line)]
     return last_value(ascii_signs(valued[-1])) if valued else ""
 
