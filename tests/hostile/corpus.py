@@ -90,6 +90,7 @@ RUNS_INTO_LIMITS = frozenset(
         "r67_thin_threads",
         "r69_many_sets_of_collisions",
         "r71_source_thirty_megabytes",
+        "r88_regrow_address_space",
     }
 )
 """Programs without a `slow:` line of their own that take seconds all the same."""
