@@ -234,7 +234,7 @@ def test_the_readme_begins_with_the_two_commands():
 
 
 def test_the_readme_names_every_recipe():
-    named = set(re.findall(r"\]\(recipes/(\w+\.toml)\)", (ROOT / "README.md").read_text()))
+    named = set(re.findall(r"\]\(recipes/([\w-]+\.toml)\)", (ROOT / "README.md").read_text()))
     assert named == {recipe.name for recipe in (ROOT / "recipes").glob("*.toml")}
 
 
