@@ -106,7 +106,7 @@ def _at(expression: Any, point: Mapping[str, Fraction]) -> Any:
     try:
         fixed = {sympy.Symbol(name): sympy.Rational(v.numerator, v.denominator) for name, v in point.items()}
         found = expression.xreplace(fixed).evalf(DIGITS)
-    except (ArithmeticError, ValueError, TypeError, AttributeError, NotImplementedError):
+    except (ArithmeticError, ValueError, TypeError, AttributeError, RuntimeError):  # whatever sympy cannot evaluate
         return None
     return found if found.is_number and found.is_finite else None
 
