@@ -36,10 +36,13 @@ def plant_environment() -> None:
 
 
 class Canary:
-    """A folder anyone may read and write by its modes, so that what keeps a program out is the jail; and sockets."""
+    """A folder anyone may read and write by its modes, so that what keeps a program out is the jail; and sockets.
+
+    It lies in /var/tmp, for a scratch folder is mounted over /tmp.
+    """
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="charter-canary-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="charter-canary-", dir="/var/tmp"))
         self._sockets: list[socket.socket] = []
         (self.folder / "outside").mkdir()
         (self.folder / "secret.txt").write_text(TOKEN_FILE + "\n")

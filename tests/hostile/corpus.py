@@ -5,6 +5,7 @@ README of the shared programs describes (case, class, style, it must NOT, detect
     slow:  it runs into a limit of time, or thrashes memory; the reason
     tiers: the only tiers in which it is judged
     runs:  how often it is run in a row on one slot (a second run finds what the first left)
+    scratch: the size in bytes of the folder it may write to
     text:  a Python expression, ours, whose value is the program (too large or too strange to be a file)
 """
 
@@ -108,6 +109,7 @@ class Program:
     slow: bool
     tiers: frozenset[str] | None
     runs: int
+    scratch_bytes: int = 0
 
     def text_for(self, canary: str) -> str:
         """The program with the canary folder's path in it."""
@@ -144,6 +146,7 @@ def read_program(file: Path) -> Program:
         slow="slow" in header or file.stem in RUNS_INTO_LIMITS,
         tiers=frozenset(tiers.split()) if tiers else None,
         runs=int(header.get("runs", "1")),
+        scratch_bytes=int(header.get("scratch", "0")),
     )
 
 
@@ -164,6 +167,9 @@ def _made(expression: str) -> str:
         raise ValueError(f"a text that is more than literals: {expression[:80]}")
     return eval(compile(tree, "text", "eval"), {"__builtins__": {"range": range}})
 
+
+WRITES = frozenset({"e61_write_anywhere", "e64_dlopen_from_memory"})
+"""Programs to which any place they can write to is a breach; so they are not run with a scratch folder."""
 
 # What a program prints when it got something it must not have; the shared programs were written for a host that reads
 # their output.

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hostile.canary import Canary, Machine, own_state
-from hostile.corpus import CALLS, CASE, CHECKERS, EVIDENCE, GOOD, PLANTED, WRONG, Program, telling
+from hostile.corpus import CALLS, CASE, CHECKERS, EVIDENCE, GOOD, PLANTED, WRITES, WRONG, Program, telling
 
 from charter.sandbox import Limits, Sandbox, Verdict
 
@@ -33,7 +33,8 @@ MOST_HOST_BYTES = 300 * 1024**2
 """What judging one program may add to this process's largest size."""
 SETTLE_S = 1.0
 """Time in which whatever a program started must be gone."""
-MODES = ("plain", "telling", "checker", "output")
+MODES = ("plain", "telling", "checker", "output", "scratch")
+SCRATCH_BYTES = 4 * 1024**2
 
 
 @dataclass(slots=True)
@@ -52,13 +53,15 @@ def modes_of(program: Program, wanted: Sequence[str] = MODES) -> list[str]:
     """The modes a program is run in: `plain` is its own style; the others find what that would not show.
 
     telling: style call, with the answer made to depend on what it printed. checker: style call, asked by test code.
-    output: style call, as a whole program whose output the note quotes.
+    output: style call, as a whole program whose output the note quotes. scratch: with a folder it may write to.
     """
     found = ["plain"]
     if program.style == "call":
         if not program.passes and "print(" in program.text and "sys.stdout" not in program.text:
             found += ["telling", "output"]
         found.append("checker")
+        if program.kind in ("escape", "leak") and program.name not in WRITES and not program.scratch_bytes:
+            found.append("scratch")
     return [mode for mode in found if mode in wanted]
 
 
@@ -103,7 +106,8 @@ async def examine(
     patience_s: added to the time a verdict may take, for machines that are busy with other things.
     """
     found = Examination(program.name, program.kind, sandbox.kind)
-    limits = Limits(wall_s=wall_s)
+    plain = Limits(wall_s=wall_s, scratch_bytes=program.scratch_bytes)
+    scratch = Limits(wall_s=wall_s, scratch_bytes=program.scratch_bytes or SCRATCH_BYTES)
     before, machine, began = own_state(), Machine.now(), time.monotonic()
     size = _largest_bytes()
     text = program.text_for(str(canary.folder))
@@ -111,7 +115,7 @@ async def examine(
         if program.kind == "leak":
             await _must(found, "the job before it", sandbox, PLANTED, passes=True)
         for _ in range(program.runs):
-            await _one(found, sandbox, program, mode, text, limits, patience_s)
+            await _one(found, sandbox, program, mode, text, scratch if mode == "scratch" else plain, patience_s)
     if (grown := _largest_bytes() - size) > MOST_HOST_BYTES:
         found.problems.append(f"this process grew by {grown // 1024**2} MiB")
     found.problems += canary.disturbances()

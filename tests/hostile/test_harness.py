@@ -228,7 +228,7 @@ def test_a_jail_that_no_longer_judges_is_a_problem(canary: Canary) -> None:
 
 def test_the_modes_of_a_program() -> None:
     by_name = {program.name: program for program in read_programs()}
-    assert modes_of(by_name["l02_secret_file"]) == ["plain", "telling", "output", "checker"]
+    assert modes_of(by_name["l02_secret_file"]) == ["plain", "telling", "output", "checker", "scratch"]
     assert modes_of(by_name["v55_float_answers"]) == ["plain", "checker"]
     assert modes_of(by_name["b60_stdin_input"]) == ["plain"]
     assert modes_of(by_name["l02_secret_file"], ["plain"]) == ["plain"]
