@@ -177,7 +177,7 @@ class CodeReward(NamedReward):
             if self._sandbox is None:
                 from charter.sandbox import open_sandbox
 
-                named = {} if self.options.url is None else {"url": self.options.url}
+                named: dict[str, Any] = {} if self.options.url is None else {"url": self.options.url}
                 self._sandbox = await asyncio.to_thread(open_sandbox, self.options.sandbox, **named)
             return self._sandbox
 
