@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "assets": "types errors model.chat",
     "model": "types errors objectives",
     "sampler": "types protocols errors model",
+    "sandbox": "errors",
     "reward": "types protocols errors sandbox",
     "run": "types protocols errors",
     "learner": "types protocols errors objectives model",

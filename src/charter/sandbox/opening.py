@@ -41,7 +41,7 @@ def open_sandbox(kind: str = "auto", *, slots: int | None = None, **options: Any
     if kind == "monty":
         from charter.sandbox.monty import MontySandbox
 
-        return MontySandbox(**options)
+        return MontySandbox(slots=slots)
     if kind == "remote":
         from charter.sandbox.remote import RemoteSandbox
 
