@@ -1,6 +1,7 @@
 """The nouns of Charter, in the order they flow.
 
     GRPO        Prompt → Group(prompt, rollouts) → Scored(group, scores) → Batch → Update
+    preference  Pair(prompt, a, b, p) → Batch → Update
     imitation   Example(messages) → Batch → Update
 
 Every type is frozen, keyword-only and complete when it is made: a stage that knows more makes a
@@ -125,6 +126,20 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two answers to one prompt, and how sure it is that the first is the better one.
+
+    a, b: the completions' texts. p: probability that a is better, 1 where it was chosen outright.
+    """
+
+    id: str
+    prompt: Prompt
+    a: str
+    b: str
+    p: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Branch:
     """One continuation in a batch.
 
@@ -132,18 +147,23 @@ class Branch:
     mask: which of them carry loss.
     advantage: weight of the policy-gradient term (unused by imitation).
     sampler_logprobs: log-probabilities under the sampler, or empty where there was none.
+    reference_logprobs: log-probabilities under a reference that is not in memory any more, or empty.
+    preferred: probability that this is the better of its tree's two branches (pairs alone).
     """
 
     tokens: tuple[int, ...]
     mask: tuple[bool, ...]
     advantage: float = 0.0
     sampler_logprobs: tuple[float, ...] = ()
+    reference_logprobs: tuple[float, ...] = ()
+    preferred: float = 0.5
 
     def __post_init__(self) -> None:
         if len(self.tokens) != len(self.mask):
             raise ValueError(f"{len(self.tokens)} tokens with a mask of {len(self.mask)}")
-        if self.sampler_logprobs and len(self.sampler_logprobs) != len(self.tokens):
-            raise ValueError(f"{len(self.tokens)} tokens with {len(self.sampler_logprobs)} log-probabilities")
+        for given in (self.sampler_logprobs, self.reference_logprobs):
+            if given and len(given) != len(self.tokens):
+                raise ValueError(f"{len(self.tokens)} tokens with {len(given)} log-probabilities")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,10 +193,14 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What one optimizer step learns from."""
+    """What one optimizer step learns from.
+
+    whole: whether a tree must stay in one micro-batch, because its branches have a loss together (pairs).
+    """
 
     trees: tuple[Tree, ...]
     totals: Totals
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

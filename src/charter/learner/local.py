@@ -121,7 +121,7 @@ class LocalLearner:
         loss or gradient norm is not finite is left out and counted in the metric `skipped`; the moments of AdamW do
         not see it. A batch without trees changes nothing.
         """
-        plan = microbatches(batch.trees, self.microbatch_tokens, self._attention_share)
+        plan = microbatches(batch.trees, self.microbatch_tokens, self._attention_share, whole=batch.whole)
         group_tokens = [sum(sum(branch.mask) for branch in tree.branches) for tree in batch.trees]
         normalizers = _normalizers(batch.totals)
         old: list[Tensor] = []
@@ -159,6 +159,10 @@ class LocalLearner:
             for group, branch, row in zip(groups, _branches(pieces), logprobs, strict=True):
                 rows[group].append(row[: len(branch.tokens)])
         return rows
+
+    def release_reference(self) -> None:
+        """Let go of the reference policy: what is needed of it has been written down."""
+        self._reference = None
 
     def _apply(self, pooled: _Pooled, rate: float, skipped: float) -> dict[str, float]:
         """Clip and take the optimizer's step, unless something is not finite."""
@@ -206,12 +210,9 @@ class LocalLearner:
         branches = list(_branches(pieces))
         groups = [piece.group for piece in pieces for _ in piece.tree.branches]
         like = forwarded.logprobs
-        sampler: Tensor | None = None
-        if all(branch.sampler_logprobs for branch in branches):
-            sampler = like.new_zeros(like.shape)
-            for row, branch in enumerate(branches):
-                sampler[row, : len(branch.tokens)] = torch.tensor(branch.sampler_logprobs, dtype=like.dtype)
-            sampler = torch.where(forwarded.mask, sampler, 0.0)
+        sampler = _given([branch.sampler_logprobs for branch in branches], forwarded)
+        if reference is None:
+            reference = _given([branch.reference_logprobs for branch in branches], forwarded)
         return TokenRows(
             logprobs=like,
             entropy=forwarded.entropy,
@@ -223,6 +224,7 @@ class LocalLearner:
             groups=torch.tensor(groups, device=like.device),
             group_tokens=torch.tensor([group_tokens[g] for g in groups], dtype=like.dtype, device=like.device),
             normalizers=normalizers,
+            preferred=torch.tensor([b.preferred for b in branches], dtype=like.dtype, device=like.device),
         )
 
     def state(self) -> LearnerState:
@@ -277,6 +279,16 @@ class _Pooled:
     def metrics(self) -> dict[str, float]:
         means = {name: total / count for name, (total, count) in self._means.items() if count}
         return {"loss": self.loss, **means, **self._largest}
+
+
+def _given(rows: Sequence[Sequence[float]], forwarded: _Forwarded) -> Tensor | None:
+    """Numbers that came with the branches as `[B, T]`, 0 where the mask is; None unless every branch has them."""
+    if not all(rows):
+        return None
+    out = forwarded.logprobs.new_zeros(forwarded.mask.shape)
+    for row, numbers in enumerate(rows):
+        out[row, : len(numbers)] = torch.tensor(numbers, dtype=out.dtype)
+    return torch.where(forwarded.mask, out, 0.0)
 
 
 def _branches(pieces: Sequence[Piece]) -> Iterator[Branch]:

@@ -24,19 +24,21 @@ class Piece:
     tree: Tree
 
 
-def microbatches(trees: Sequence[Tree], budget: int, attention_share: float = 0.0) -> list[list[Piece]]:
+def microbatches(
+    trees: Sequence[Tree], budget: int, attention_share: float = 0.0, *, whole: bool = False
+) -> list[list[Piece]]:
     """Consecutive trees of at most `budget` tokens together.
 
     A tree counts its forwarded tokens, and attention_share for every prefix or branch position that attention lays
     out anew for each branch (see `attention_share`).
 
     Whole trees stay together; only a tree that is larger than the budget alone is cut between branches, its prefix
-    repeated, and a single branch is never cut.
+    repeated, and a single branch is never cut. whole: no tree is cut, however large.
     """
     batches: list[list[Piece]] = []
     room = 0.0
     for group, tree in enumerate(trees):
-        for part in _parts(tree, budget, attention_share):
+        for part in [tree] if whole else _parts(tree, budget, attention_share):
             size = _size(part, attention_share)
             if not batches or size > room:
                 batches.append([])

@@ -24,6 +24,7 @@ class TokenRows:
     mask: bool `[B, T]`. advantages: `[B]`. groups: `[B]` number of each row's group in the step.
     group_tokens: `[B]` loss tokens of the whole group, over the whole step.
     normalizers: aggregation name → the step's one normaliser.
+    preferred: `[B]` probability that a row is the better one of its pair, or None where there are no pairs.
     """
 
     logprobs: Tensor
@@ -36,6 +37,7 @@ class TokenRows:
     groups: Tensor
     group_tokens: Tensor
     normalizers: Mapping[str, int]
+    preferred: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ defined in `charter.objectives`. Source: DeepSeekMath (arXiv 2402.03300), DeepSe
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,8 +24,9 @@ from charter.protocols import Learner, PromptSource, Reward, Sampler
 from charter.recipe import GrpoTable, SamplingTable
 from charter.run.metrics import describe_groups
 from charter.train.batch import Credit, PartWeights, collate, has_signal, rollout_trees
-from charter.train.scoring import in_prompt_order, refuse_failures, score_unless_hopeless
-from charter.types import Group, Prompt, Scored, Update
+from charter.train.rounds import StepClock, sample_and_score
+from charter.train.scoring import refuse_failures
+from charter.types import Scored, Update
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +108,12 @@ async def grpo(
     """
     credit = Credit(config=config, max_new_tokens=sampling.max_new_tokens, part_weights=part_weights)
     objective = GrpoObjective(config=config, max_new_tokens=sampling.max_new_tokens, temperature=sampling.temperature)
+    most = config.prompts_per_step * sampling.group_size * (1 + config.max_refill if config.dynamic_sampling else 1)
     for step, chosen in prompts.steps(config.prompts_per_step, start=start):
-        clock = _Clock()
-        scored = await _sample_and_score(chosen, sampler, reward, config, sampling, step, clock)
+        clock = StepClock()
+        scored = await sample_and_score(
+            chosen, sampler, reward, sampling, step, clock, max_error_rate=config.max_error_rate, most=most
+        )
         divergence = _reference_divergence(scored, learner, config, sampling)
         advantages = credit.advantages(scored, _penalty(divergence, config))
         rounds = 0
@@ -119,7 +123,9 @@ async def grpo(
                 break
             rounds += 1
             fresh = prompts.refill(step, rounds, missing)
-            more = await _sample_and_score(fresh, sampler, reward, config, sampling, step, clock)
+            more = await sample_and_score(
+                fresh, sampler, reward, sampling, step, clock, max_error_rate=config.max_error_rate, most=most
+            )
             scored += more
             divergence += _reference_divergence(more, learner, config, sampling)
             advantages = credit.advantages(
@@ -143,32 +149,6 @@ async def grpo(
             scored=scored,
             advantages=advantages,
         )
-
-
-async def _sample_and_score(
-    prompts: Sequence[Prompt],
-    sampler: Sampler,
-    reward: Reward,
-    config: GrpoTable,
-    sampling: SamplingTable,
-    step: int,
-    clock: _Clock,
-) -> tuple[Scored, ...]:
-    began = time.perf_counter()
-    sampled = began
-
-    async def noting_the_time() -> AsyncIterator[Group]:
-        nonlocal sampled
-        async for group in sampler.sample(prompts, sampling, step):
-            sampled = time.perf_counter()
-            yield group
-
-    rounds = 1 + config.max_refill if config.dynamic_sampling else 1
-    most = config.prompts_per_step * sampling.group_size * rounds
-    finished = await score_unless_hopeless(noting_the_time(), reward, config.max_error_rate, most)
-    clock.add("time/sample_s", sampled - began)
-    clock.add("time/score_s", time.perf_counter() - sampled)
-    return in_prompt_order(finished, prompts)
 
 
 def _reference_divergence(
@@ -213,24 +193,3 @@ def _pool(
             largest[name] = value
         else:
             means[name] = value * count, count
-
-
-class _Clock:
-    """Where a step's time went, in seconds."""
-
-    def __init__(self) -> None:
-        self._began = time.perf_counter()
-        self._spent: dict[str, float] = {}
-
-    def add(self, name: str, seconds: float) -> None:
-        self._spent[name] = self._spent.get(name, 0.0) + seconds
-
-    def metrics(self, scored: Sequence[Scored], learned: Mapping[str, float]) -> dict[str, float]:
-        sampled = sum(len(rollout.tokens) for item in scored for rollout in item.group.rollouts)
-        sample_s, learn_s = self._spent["time/sample_s"], self._spent["time/learn_s"]
-        return self._spent | {
-            "time/step_s": time.perf_counter() - self._began,
-            "tokens/sampled": float(sampled),
-            "tokens_per_s/sample": sampled / max(sample_s, 1e-9),
-            "tokens_per_s/learn": learned["tokens/forwarded"] / max(learn_s, 1e-9),
-        }

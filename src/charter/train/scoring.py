@@ -131,7 +131,7 @@ def refuse_failures(scored: Sequence[Scored], max_error_rate: float) -> None:
     )
     raise RewardError(
         f"{who} failed for {count} of {total} completions of a step{also} "
-        f"(allowed: grpo.max_error_rate = {max_error_rate:g}); a failed reward is never counted as 0. Examples:\n"
+        f"(allowed: max_error_rate = {max_error_rate:g}); a failed reward is never counted as 0. Examples:\n"
         f"{examples}\n"
         "Repair the reward (charter reward test NAME --data F.jsonl runs it alone), then go on with --resume"
     )
