@@ -31,6 +31,13 @@ HOSTILE = Program(
 )
 
 
+def noted(note: str) -> Verdict:
+    """A failed verdict with exactly this note, as if nobody had made it legible."""
+    verdict = Verdict(outcome="failed", passed=0, total=3, seconds=0.0)
+    object.__setattr__(verdict, "note", note)
+    return verdict
+
+
 class StandIn:
     """A sandbox that judges the good and the wrong program as told, and `act`s for any other."""
 
@@ -76,12 +83,12 @@ def test_nothing_wrong_is_no_problem(canary: Canary) -> None:
         (PASSED, "it should fail, and is passed"),
         (Verdict(outcome="sandbox_error", passed=0, total=3, seconds=0.0), "it made the sandbox take the blame"),
         (Verdict(outcome="failed", passed=3, total=3, seconds=0.0), "every test passed"),
-        (Verdict(outcome="failed", passed=0, total=3, seconds=0.0, note=f"got {TOKEN_FILE}"), "the note holds 'TOK_'"),
-        (Verdict(outcome="failed", passed=0, total=3, seconds=0.0, note="BREACH raw"), "the note holds 'BREACH'"),
-        (Verdict(outcome="failed", passed=0, total=3, seconds=0.0, note="root:x:0:0"), "the note holds 'root:'"),
-        (Verdict(outcome="failed", passed=0, total=3, seconds=0.0, note="n" * 2001), "the note has 2001 characters"),
-        (Verdict(outcome="failed", passed=0, total=3, seconds=0.0, note="\x1b[2J"), "control characters"),
-        (Verdict(outcome="failed", passed=0, total=3, seconds=0.0, note="\ud800"), "surrogates"),
+        (noted(f"got {TOKEN_FILE}"), "the note holds 'TOK_'"),
+        (noted("BREACH raw"), "the note holds 'BREACH'"),
+        (noted("root:x:0:0"), "the note holds 'root:'"),
+        (noted("n" * 2001), "the note has 2001 characters"),
+        (noted("\x1b[2J"), "control characters"),
+        (noted("\ud800"), "surrogates"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

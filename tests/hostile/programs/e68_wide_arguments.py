@@ -16,7 +16,7 @@ def attempt(name, nr, *args):
     if r >= 0: broke.append(name)
 pair = (ctypes.c_int * 2)()
 for high in (0, H, 0x7FFFFFFF << 32, -H):
-    attempt("open for writing", "openat", -100, b"/tmp/charter-hostile-wide", high | 0o101, 0o600)
+    attempt("open for writing", "openat", -100, b"/var/tmp/charter-hostile-wide", high | 0o101, 0o600)
     attempt("open of a secret", "openat", -100, b"@CANARY@/secret.txt", high | 0, 0)
     attempt("path descriptor", "openat", -100, b"/etc/passwd", high | 0o10000000, 0)
     attempt("datagrams", "socketpair", high | 1, high | 2, 0, pair)
