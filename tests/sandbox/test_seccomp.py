@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charter.sandbox.inside import policy, seccomp
-from charter.sandbox.inside.policy import Among, Condition, Machine, Null, Other, Self, Without
+from charter.sandbox.inside.policy import Among, Condition, Keeps, Machine, Null, Other, Self, Without
 
 _ALLOW, _KILL, _EPERM, _ENOSYS = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026
 _PID = 4321
@@ -56,6 +56,8 @@ def _holds(condition: Condition, arguments: tuple[int, ...]) -> bool:
             return low != value
         case Null():
             return whole == 0
+        case Keeps(value=value, unless_null=pointer):
+            return low != value or arguments[pointer] == 0
         case Self(zero=zero):
             return low == _PID or (zero and low == 0)
 

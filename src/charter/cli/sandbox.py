@@ -183,10 +183,9 @@ def _report(verdict: Verdict, kind: str, as_json: bool) -> None:
             )
         )  # fmt: skip
         return
-    note = "".join(c if c.isprintable() else "�" for c in verdict.note)
     typer.echo(f"{verdict.outcome}: {verdict.passed} of {verdict.total} tests, {verdict.seconds:.3f} s, sandbox {kind}")
-    if note:
-        typer.echo(f"    {note}")
+    if verdict.note:
+        typer.echo(f"    {verdict.note}")
 
 
 @app.command("serve")

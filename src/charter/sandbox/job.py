@@ -96,12 +96,18 @@ class CheckerSuite:
     entry: str | None = None
 
 
+def legible(text: str, limit: int = 600) -> str:
+    """Untrusted text that can be printed, logged and sent: no control characters, no lone surrogates, not too long."""
+    clean = "".join(character if character.isprintable() else "\ufffd" for character in text[:limit])
+    return clean if len(text) <= limit else clean[:-1] + "…"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What came of one program.
 
     passed, total: tests. seconds: wall time of its executions. note: why it did not pass, in a sentence; it may quote
-    the program and is therefore untrusted text.
+    the program, and is made legible.
     """
 
     outcome: Outcome
@@ -109,6 +115,9 @@ class Verdict:
     total: int
     seconds: float
     note: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "note", legible(self.note))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

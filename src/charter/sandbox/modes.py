@@ -108,7 +108,14 @@ def _judge_one(test: CallTest, answers: Sequence[dict[str, Any]]) -> tuple[Outco
         right = evaluate_check(test.check, values)
     except CheckError as error:
         return "failed", f"{_short(test.source)}: {error}"
-    return None if right else ("failed", f"{_short(test.source)} does not hold for {_short(repr(values[0]))}")
+    return None if right else ("failed", f"{_short(test.source)} does not hold for {_shown(values[0])}")
+
+
+def _shown(value: object) -> str:
+    try:
+        return _short(repr(value))
+    except ValueError:  # an integer too long to be written in decimal
+        return "a very long integer"
 
 
 def _short(text: str, limit: int = 120) -> str:

@@ -72,20 +72,21 @@ class Process:
             self._let_go()
             raise ServerGone(f"a job could not be started: {error}") from error
         finally:
-            for end in child_ends:
+            for end in set(child_ends):
                 os.close(end)
 
     def _open_pipes(self, wants_output: bool) -> list[int]:
         child_in, self._in = os.pipe2(os.O_CLOEXEC)
         self._res, child_res = os.pipe2(os.O_CLOEXEC)
+        # a null device of the job's own: what a program sets on a shared one, the next could read
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        child_out = null
         if wants_output:
             self._out, child_out = os.pipe2(os.O_CLOEXEC)
-        else:
-            child_out = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         for own in (self._in, self._out, self._res):
             if own >= 0:
                 os.set_blocking(own, False)
-        return [child_in, child_out, child_res]
+        return [child_in, child_out, null, child_res]
 
     def _ask(self, child_ends: Sequence[int]) -> None:
         limits = self.limits

@@ -24,6 +24,9 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _LAST_CAPABILITY = 63
 
 
+MOST_THREADS = 256
+
+
 class Unconfined(Exception):  # noqa: N818 - reads as the condition it names
     """A layer could not be put up; the job must not run."""
 
@@ -49,11 +52,18 @@ class Walls:
     """The layers, prepared.
 
     layers: which to put up. readable: paths a job may read. uid: the user to become, when the server is root.
-    scratch: what a job may write to, or None.
+    scratch: what a job may write to, or None. own_user: whether the kernel counts this server's processes apart from
+    all others; else a limit on their number would let one program starve the next of threads.
     """
 
     def __init__(
-        self, layers: Sequence[str], readable: Sequence[str], uid: int | None, scratch: Scratch | None = None
+        self,
+        layers: Sequence[str],
+        readable: Sequence[str],
+        uid: int | None,
+        scratch: Scratch | None = None,
+        *,
+        own_user: bool = False,
     ) -> None:
         self.layers = frozenset(layers)
         self.machine: policy.Machine = policy.machine()
@@ -71,6 +81,7 @@ class Walls:
             self.ruleset = landlock.create(readable, self.libc, self.machine, writable=writable)
         self.file_bytes = scratch.size_bytes if scratch else 0
         self.uid = uid
+        self.own_user = own_user
         if "identity" in self.layers and os.geteuid() == 0:
             self._forget_capabilities()
 
@@ -127,6 +138,7 @@ class Walls:
             (resource.RLIMIT_MSGQUEUE, 0, 0),
             (resource.RLIMIT_NICE, 0, 0),
             (resource.RLIMIT_RTPRIO, 0, 0),
+            *([(resource.RLIMIT_NPROC, MOST_THREADS, MOST_THREADS)] if self.own_user else []),
         ):
             resource.setrlimit(which, (soft, hard))
 

@@ -50,6 +50,15 @@ class Null:
 
 
 @dataclass(frozen=True, slots=True)
+class Keeps:
+    """The argument is not this value, or the pointer in `unless_null` is null: the thing is at most read."""
+
+    argument: int
+    value: int
+    unless_null: int
+
+
+@dataclass(frozen=True, slots=True)
 class Self:
     """The argument is this process's own id, or 0 where `zero` allows it."""
 
@@ -57,13 +66,14 @@ class Self:
     zero: bool = False
 
 
-Condition = Among | Without | Other | Null | Self
+Condition = Among | Without | Other | Null | Keeps | Self
 
 _O_WRITING = 0x1 | 0x2 | 0o100 | 0o1000 | 0o20000000  # WRONLY, RDWR, CREAT, TRUNC, and O_TMPFILE's own bit
 _O_PATH = 0o10000000  # a descriptor that Landlock does not guard, and that fstat would answer for
 _THREAD = 0x3D0F00  # VM FS FILES SIGHAND THREAD SYSVSEM SETTLS PARENT_SETTID CHILD_CLEARTID, as C libraries ask for it
 _THREAD_DETACHED = 0x7D0F00  # the same with the old CLONE_DETACHED, as musl asks for it
 _SIGKILL = 9
+_RLIMIT_CPU = 0
 _STREAM_WITH_FLAGS = tuple(0x1 | flags for flags in (0, 0o4000, 0o2000000, 0o2004000))
 _FCNTL = (0, 1, 2, 3, 4, 1030)  # DUPFD GETFD SETFD GETFL SETFL DUPFD_CLOEXEC
 _IOCTL = (0x5401, 0x541B, 0x5413, 0x5421, 0x5450, 0x5451)  # TCGETS FIONREAD TIOCGWINSZ FIONBIO FIONCLEX FIOCLEX
@@ -158,8 +168,9 @@ _ALLOWED: Mapping[str, tuple[int | None, int | None, tuple[Condition, ...]]] = {
     "capget": (125, 90, ()),
     "getrusage": (98, 165, ()),
     "getrlimit": (97, 163, ()),
-    "setrlimit": (160, 164, ()),
-    "prlimit64": (302, 261, (Self(0, zero=True),)),
+    # a program that lowered its processor time would end by a SIGKILL that looks like the machine's
+    "setrlimit": (160, 164, (Other(0, _RLIMIT_CPU),)),
+    "prlimit64": (302, 261, (Self(0, zero=True), Keeps(1, _RLIMIT_CPU, unless_null=2))),
     "prctl": (157, 167, (Among(0, _PRCTL),)),
 }
 

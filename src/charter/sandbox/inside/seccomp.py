@@ -10,7 +10,7 @@ import errno
 import struct
 from dataclasses import dataclass
 
-from .policy import AUDIT_ARCH, Among, Condition, Machine, Null, Other, Self, Without, absent, allowed, number_of
+from .policy import AUDIT_ARCH, Among, Condition, Keeps, Machine, Null, Other, Self, Without, absent, allowed, number_of
 
 _LOAD, _JUMP_EQUAL, _JUMP_ABOVE_OR_EQUAL, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _KILL_PROCESS, _ALLOW, _ERRNO = 0x80000000, 0x7FFF0000, 0x00050000
@@ -48,6 +48,15 @@ def _check(condition: Condition) -> list[tuple[int, int, int, int]]:
         case Null():
             high = (_LOAD, 0, 0, _low(condition.argument) + 4)
             return [load, (_JUMP_EQUAL, 0, _DENY, 0), high, (_JUMP_EQUAL, 0, _DENY, 0)]
+        case Keeps(value=value, unless_null=pointer):
+            return [
+                (_LOAD, 0, 0, _low(pointer)),
+                (_JUMP_EQUAL, 0, 2, 0),
+                (_LOAD, 0, 0, _low(pointer) + 4),
+                (_JUMP_EQUAL, 2, 0, 0),
+                load,
+                (_JUMP_EQUAL, _DENY, 0, value),
+            ]
         case Self(zero=True):
             return [load, (_JUMP_EQUAL, 1, 0, 0), (_JUMP_EQUAL, 0, _DENY, _OWN)]
         case Self():

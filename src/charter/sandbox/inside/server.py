@@ -1,7 +1,7 @@
 """The fork server: one clean process that makes one jailed child per job and reports how it ended.
 
 It never sees a job: the child reads that from its own pipe once it is jailed. The control socket carries
-`{"cpu_s", "memory_bytes"}` with three descriptors (the job's input, standard output, results) one way, and
+`{"cpu_s", "memory_bytes"}` with four descriptors (the job's input, standard output, standard error, results) one way, and
 `S` (started, with a pidfd), `X` (ended: wait status, processor seconds, largest resident size) or `E` (could not
 start: why) the other. When the socket closes, the trainer is gone, and so is everything here.
 """
@@ -21,10 +21,10 @@ import sys
 import threading
 from typing import Any
 
-from . import child, imports, scratch
+from . import child, imports, namespaces, scratch
 from .confine import Bounds, Scratch, Unconfined, Walls
 
-_RIGHTS_BYTES = socket.CMSG_SPACE(3 * array.array("i").itemsize)
+_RIGHTS_BYTES = socket.CMSG_SPACE(4 * array.array("i").itemsize)
 _MESSAGE_BYTES = 4096
 THREAD_STACK_BYTES = 1024**2
 """Of threads a program starts; the usual 8 MiB each would eat the address-space limit."""
@@ -101,10 +101,8 @@ class Server:
 def become_child(walls: Walls, bounds: Bounds, descriptors: list[int]) -> None:
     """In the child: take the job's descriptors, put the walls up, work. Does not return."""
     try:
-        job, output, results = descriptors
-        os.dup2(job, 0)
-        os.dup2(output, 1)
-        os.dup2(results, 3)
+        for place, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, place)
         try:
             walls.enter(bounds)
         except Unconfined as error:
@@ -123,6 +121,17 @@ def _take_socket(descriptor: int) -> socket.socket:
     os.closerange(4, moved)
     os.closerange(moved + 1, 256)
     return socket.socket(fileno=moved)
+
+
+def _leave_users() -> bool:
+    """Whether the server has a user namespace of its own now; without one, threads are bounded by memory only."""
+    if os.getuid() == 0:
+        return False
+    try:
+        namespaces.leave(ctypes.CDLL(None, use_errno=True), mounts=False)
+    except OSError:
+        return False
+    return True
 
 
 def _make_scratch(settings: dict[str, Any]) -> Scratch | None:
@@ -149,7 +158,8 @@ def main(descriptor: int) -> None:
         missing = imports.preload(settings["extensions"])
         room = _make_scratch(settings)
         imports.use_index(settings["roots"], scratch.LIBRARY if room else "")
-        walls = Walls(settings["layers"], settings["readable"], settings["uid"], room)
+        own_user = settings["uid"] is not None or settings["hidden_host"] or room is not None or _leave_users()
+        walls = Walls(settings["layers"], settings["readable"], settings["uid"], room, own_user=own_user)
         if room:
             os.chdir(room.folder)
     except (OSError, Unconfined) as error:
