@@ -24,18 +24,20 @@ for d in ("/dev/shm", "/tmp", "/var/tmp", ".", "/run"):
     except OSError: pass
     try: open(p, "x").close()
     except OSError: pass
-for fd in range(16):
+for fd in range(16):                                   # looked at first, changed below: some may share one open file
     try:
         if os.lseek(fd, 0, os.SEEK_CUR) == 4711: hits.append(("offset", fd))
-        os.lseek(fd, 4711, os.SEEK_SET)
     except OSError: pass
     try:
         if fcntl.fcntl(fd, 3) & os.O_NONBLOCK: hits.append(("flags", fd))
-        fcntl.fcntl(fd, 4, fcntl.fcntl(fd, 3) | os.O_NONBLOCK)
     except OSError: pass
     try:
         if fcntl.fcntl(fd, 1032) == 8192 and fd > 2: hits.append(("pipe size", fd))
     except OSError: pass
+for fd in range(16):
+    for change in (lambda: os.lseek(fd, 4711, os.SEEK_SET), lambda: fcntl.fcntl(fd, 4, fcntl.fcntl(fd, 3) | os.O_NONBLOCK)):
+        try: change()
+        except OSError: pass
 name = ctypes.create_string_buffer(16)
 if libc.prctl(16, name, 0, 0, 0) == 0 and name.value == b"residue": hits.append("comm")
 libc.prctl(15, b"residue", 0, 0, 0)
