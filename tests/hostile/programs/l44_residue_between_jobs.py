@@ -22,7 +22,8 @@ for d in ("/dev/shm", "/tmp", "/var/tmp", ".", "/run"):
     p = os.path.join(d, "charter-residue")
     try: open(p).close(); hits.append(p)
     except OSError: pass
-    try: open(p, "x").close()
+for d in ("/dev/shm", "/tmp", "/var/tmp", ".", "/run"):
+    try: open(os.path.join(d, "charter-residue"), "x").close()
     except OSError: pass
 for fd in range(16):                                   # looked at first, changed below: some may share one open file
     try:
