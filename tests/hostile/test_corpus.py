@@ -111,10 +111,8 @@ def test_no_signal_to_itself_is_the_machines_fault(sandbox: Sandbox) -> None:
 def test_a_limit_it_lowered_itself_is_not_the_machines_fault(sandbox: Sandbox) -> None:
     """v94 with time enough on a busy machine for the second of processor time that it needs."""
     text = "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (1, 1))\nwhile True: pass"
-    assert asyncio.run(sandbox.run_calls(text, CALLS, Limits(wall_s=15.0, cpu_s=3.0))).outcome in (
-        "timeout",
-        "policy_violation",
-    )
+    verdict = asyncio.run(sandbox.run_calls(text, CALLS, Limits(wall_s=15.0, cpu_s=3.0)))
+    assert verdict.outcome not in ("sandbox_error", "passed"), verdict
 
 
 @pytest.mark.parametrize(
