@@ -153,6 +153,7 @@ def test_the_column_and_the_mode_may_be_named() -> None:
 @pytest.mark.parametrize(
     ("row", "options", "sentence"),
     [
+        ({"tests": []}, {}, r"the row has no tests: 'tests' is empty. Fill it or drop the row"),
         ({"a": 1}, {}, r"the row has no tests \(its columns: 'a'\); expected test or test_list"),
         ({"a": 1}, {"column": "mine"}, "expected 'mine'"),
         ({"tests": ["assert f("]}, {}, "column 'tests': test code, line 1: it is not Python"),

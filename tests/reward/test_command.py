@@ -111,3 +111,19 @@ def test_no_file_and_no_rows(tmp_path: Path) -> None:
     assert (result.exit_code, "cannot be read: No such file" in result.stderr) == (2, True)
     result = run("exact", "--data", str(rows(tmp_path / "empty.jsonl")))
     assert (result.exit_code, "there are no rows" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b'{"prompt": "?", "completion": "\xff"}', "line 1: not UTF-8 text ('utf-8' codec can't decode byte 0xff"),
+        (b"[" * 100_000, "line 1: not JSON (maximum recursion depth"),
+    ],
+)
+def test_lines_that_no_reader_takes(tmp_path: Path, line: bytes, said: str) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_bytes(line)
+    result = run("exact", "--data", str(data))
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert result.exception is None or isinstance(result.exception, SystemExit)

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charter.errors import UsageError
-from charter.reward import load_reward
-from charter.reward.length import cosine_scale
+from charter.reward import as_group, load_reward
+from charter.reward.length import CosineLengthReward, CosineOptions, cosine_scale
 from charter.reward.repetition import repeated_share
-from charter.reward.runtime import NamedReward
+from charter.reward.runtime import NamedReward, Verdict
 from charter.types import Group, Prompt, Rollout, Score
 
 Scores = Callable[..., list[Score]]
@@ -115,6 +115,23 @@ def test_cosine_length_asks_what_it_is_told_to() -> None:
     assert isinstance(reward, NamedReward)
     assert (reward.required_columns(), reward.maximum) == (("gold",), 1.0)
     reward.shut_down()
+    code = load_reward("cosine_length", correct="code", max=10)
+    assert isinstance(code, NamedReward)
+    (problem,) = code.check_columns(["question"], "rows.jsonl")
+    assert "it needs the column 'tests'" in str(problem)
+    column = load_reward("cosine_length", correct="solved", max=10)
+    assert isinstance(column, NamedReward)
+    assert "it needs the column 'solved'" in str(*column.check_columns(["question"], "rows.jsonl"))
+    assert column.check_columns(["solved"], "rows.jsonl") == []
+
+
+def test_cosine_length_costs_what_the_other_reward_costs() -> None:
+    options = CosineOptions.model_validate({"correct": "solved", "max": 10, "unit": "characters"})
+    reward = CosineLengthReward("cosine_length", 1.0, options)
+    for text in ("abc", "a" * 10):  # below the limit and at it
+        answer = Verdict(value=1.0, seconds=0.25)
+        (rollout,) = as_group(Prompt(id="p", messages=()), [text]).rollouts
+        assert reward._one(rollout, answer).seconds == 0.25
 
 
 @pytest.mark.parametrize(

@@ -273,9 +273,14 @@ def test_any_text_gets_a_verdict_in_bounded_time(gold: str, pieces: list[str]) -
     assert isinstance(found["note"], str)
 
 
-def test_a_slow_reference_is_the_rows_fault() -> None:
-    deep = "(" * 39 + "x" + ")" * 39 + "+1"
-    assert "failed" in judge_one({"answer": deep, "text": r"\boxed{3}", "row": "row 1: ", "cpu_s": 0.05})
+def test_a_slow_reference_is_the_rows_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never_done(tex: str) -> None:
+        while tex:
+            pass
+
+    monkeypatch.setattr("charter.reward.math_answer.parsed", never_done)
+    found = judge_one({"answer": "x + 7919", "text": r"\boxed{3}", "row": "row 1: ", "cpu_s": 0.05})
+    assert found == {"failed": "row 1: the reference answer 'x + 7919' takes more CPU time to parse than an answer may"}
 
 
 def test_equality_is_reflexive_over_all_structures() -> None:

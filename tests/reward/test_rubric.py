@@ -173,14 +173,15 @@ def test_the_probe_finds_a_reference_that_loses_and_an_empty_text_that_wins() ->
             return str(prompt.fields["answer"])
 
     upside = Upside("up", [scored(0.0, "not it"), scored(1.0)])
-    sentences = asyncio.run(probe(Rubric([(upside, 1.0), (Fixed("silent", []), 1.0)]), [PROMPT]))
+    sentences = asyncio.run(probe(Rubric([(upside, 1.0), (Fixed("silent", [abstained()] * 2), 1.0)]), [PROMPT]))
     assert sentences == [
         "reward 'up' gives the reference answer of prompt p 0, not 1 (not it). "
         "Check the reference column and the reward's options",
         "reward 'up' gives an empty completion of prompt p its maximum, 1",
     ]
     assert asyncio.run(probe(load_reward("exact"), [PROMPT])) == []
-    assert asyncio.run(probe(load_reward("exact", answer="missing"), [PROMPT])) == []
+    (sentence,) = asyncio.run(probe(load_reward("exact", answer="missing"), [PROMPT]))
+    assert sentence.startswith("reward 'exact' fails on an empty completion of prompt p: row p has no column 'missing'")
 
 
 @dataclass

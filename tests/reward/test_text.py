@@ -27,6 +27,8 @@ def test_exact(score_texts: Scores) -> None:
     assert values(score_texts("exact", ["42"], {"answer": 42})) == [1]
     assert values(score_texts("exact", ["STRASSE"], {"answer": "straße"}, case=False)) == [1]
     assert score_texts("exact", ["x"], {"answer": None})[0].status == "abstained"
+    assert score_texts("exact", ["x"], {"answer": []})[0].note.startswith("row p: column 'answer' holds []; expected")
+    assert values(score_texts("exact", ["x", "None"], {"answer": ["x", None]})) == [1, 0]
     assert score_texts("exact", ["x"], {})[0].note == "row p has no column 'answer' (its columns: none)"
 
 

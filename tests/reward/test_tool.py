@@ -179,7 +179,7 @@ def test_call_and_signature_together(score_texts: Scores) -> None:
 @pytest.mark.parametrize(
     ("fields", "note"),
     [
-        ({"answer": "{"}, "row p, column 'answer': Expecting property name"),
+        ({"answer": "{"}, "row p, column 'answer': '{' is not JSON: Expecting property name"),
         ({"answer": {"arguments": {}}}, "row p, column 'answer': a call needs a \"name\""),
         ({"answer": WEATHER, "t": "["}, "row p, column 'answer', column 't': the tools are not JSON"),
         ({"answer": WEATHER, "t": [{"name": "now"}]}, "row p, column 'answer', column 't': the expected call breaks"),

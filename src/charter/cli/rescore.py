@@ -276,6 +276,7 @@ async def rescore(run: Run, recipe: Recipe, rubric: Rubric, name: str, steps: Se
 
     report = Report(run=str(run.folder), reward=name, steps=list(steps))
     prompts, note = find_prompts(run, recipe, steps, rubric)
+    await rubric.ready()
     report.notes += [note] if note else []
     penalised = recipe.grpo.kl_coef > 0 and recipe.grpo.kl_in == "reward"
     if penalised:

@@ -65,7 +65,9 @@ def read_rows(path: Path) -> Iterator[Group]:
         where = f"{path}, line {number}"
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except UnicodeDecodeError as error:
+            raise DataError(f"{where}: not UTF-8 text ({error}). Save the file as UTF-8") from None
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{where}: not JSON ({error}). Each line must be one JSON table") from None
         if not isinstance(row, dict):
             raise DataError(f"{where}: found a {type(row).__name__}; expected a table with prompt and completion")
@@ -100,7 +102,7 @@ def parse_options(given: list[str], *, as_text: bool) -> dict[str, Any]:
         if not as_text or value.lstrip().startswith(("{", "[")):
             try:
                 options[key] = json.loads(value)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue  # text as it stands
     return options
 
@@ -119,14 +121,18 @@ async def _score_all(reward: Reward, groups: list[Group]) -> int:
             return (await whole.score_timed(group))[0]
 
     failures = 0
-    tasks = [asyncio.ensure_future(one(group)) for group in groups]
+    tasks: list[asyncio.Task[tuple[Score, float]]] = []
     try:
+        await whole.ready()
+        tasks = [asyncio.ensure_future(one(group)) for group in groups]
         for task in tasks:
             score, seconds = await task
             failures += score.status == "failed"
             line = {"score": score.value, "status": score.status, "note": score.note, "seconds": round(seconds, 6)}
             typer.echo(json.dumps(line))
     finally:
+        for task in tasks:
+            task.cancel()  # where one was interrupted, none may go on for nothing
         await whole.close()
     return failures
 

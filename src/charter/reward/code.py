@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from charter.errors import DataError, Problem
 from charter.reward.code_extract import RULES, Code, Rule, defines, extract_code, function_body
 from charter.reward.code_tests import KNOWN_COLUMNS, Mode, RowTests, read_tests
+from charter.reward.jail import URL_HELP, Jail, check_address
 from charter.reward.runtime import NamedReward, Verdict, failed, missing_column, scored
 from charter.sandbox.job import CallSuite, CheckerSuite, Limits
 from charter.types import Prompt, Rollout
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 SOLUTION_COLUMNS = ("canonical_solution", "solution", "reference_solution", "code", "solutions")
 """Columns with a right program, for the probe before a run."""
 _REMEMBERED_ROWS = 4096
+NO_CHECKER = (
+    'its tests are code of free form (mode "checker"), which needs all of Python, and sandbox = "monty" runs a part of '
+    'it. Use sandbox = "auto", or tests that are asserts on single calls'
+)
 
 
 class CodeOptions(BaseModel):
@@ -59,12 +64,11 @@ class CodeOptions(BaseModel):
     sandbox: Literal["auto", "A", "B", "C", "monty", "remote", "unsafe"] = Field(
         "auto", description="Isolation; auto: the best tier that proves itself here, else an error."
     )
-    url: str | None = Field(None, description='Address of the server, for sandbox = "remote".')
+    url: str | None = Field(None, description=URL_HELP)
 
     @model_validator(mode="after")
-    def _remote_has_address(self) -> CodeOptions:
-        if (self.sandbox == "remote") != (self.url is not None):
-            raise ValueError('give url with sandbox = "remote", and only then')
+    def _address(self) -> CodeOptions:
+        check_address(self.sandbox, self.url)
         return self
 
 
@@ -80,8 +84,7 @@ class CodeReward(NamedReward):
         self.limits = Limits(
             wall_s=min(options.time_limit_s, timeout_s), memory_bytes=options.memory_mb * 1024**2
         )  # fmt: skip
-        self._sandbox = sandbox
-        self._opening = asyncio.Lock()
+        self._jail = Jail(options.sandbox, options.url, sandbox)
         self._rows: dict[str, tuple[Mapping[str, Any], RowTests]] = {}
 
     def required_columns(self) -> tuple[str, ...]:
@@ -128,6 +131,8 @@ class CodeReward(NamedReward):
             tests = self._tests(prompt)
         except DataError as error:
             return [failed(f"row {prompt.id}: {error}")] * len(rollouts)
+        if self.options.sandbox == "monty" and isinstance(tests.suite, CheckerSuite):
+            return [failed(f"row {prompt.id}: {NO_CHECKER}")] * len(rollouts)
         tasks = [asyncio.ensure_future(self._one(tests, rollout.text)) for rollout in rollouts]
         try:
             return await asyncio.gather(*tasks)
@@ -162,7 +167,7 @@ class CodeReward(NamedReward):
             program.encode("utf-8")
         except UnicodeEncodeError:
             return scored(0.0, "the program holds half a surrogate pair, which is no text")
-        sandbox = await self._open()
+        sandbox = await self._jail.get()
         suite = tests.suite
         if isinstance(suite, CallSuite):
             ran = await sandbox.run_calls(program, suite, self.limits)
@@ -172,19 +177,13 @@ class CodeReward(NamedReward):
             ran = await sandbox.run_stdio(program, suite, self.limits, every=self.options.partial)
         return verdict_of(ran, partial=self.options.partial)
 
-    async def _open(self) -> Sandbox:
-        async with self._opening:
-            if self._sandbox is None:
-                from charter.sandbox import open_sandbox
-
-                named: dict[str, Any] = {} if self.options.url is None else {"url": self.options.url}
-                self._sandbox = await asyncio.to_thread(open_sandbox, self.options.sandbox, **named)
-            return self._sandbox
+    async def ready(self) -> None:
+        """Open the sandbox. Raises: SandboxUnavailable."""
+        await self._jail.prove()
 
     def shut_down(self) -> None:
         """Let go of the sandbox."""
-        if self._sandbox is not None:
-            self._sandbox.close()
+        self._jail.close()
 
 
 def assemble(code: Code, tests: RowTests, prompt_prefix: str) -> str:
@@ -206,13 +205,12 @@ def verdict_of(ran: Ran, *, partial: bool) -> Verdict:
     1 when it passed; 0 for every other outcome, or with partial `passed / total`, kept below 1; failed for
     sandbox_error. Time and memory depend on the machine, so those verdicts are not remembered.
     """
-    said = "".join(c if c.isprintable() else " " for c in ran.note)
     if ran.outcome == "sandbox_error":
-        return replace(failed(f"sandbox_error: {said}"), seconds=ran.seconds)
+        return replace(failed(f"sandbox_error: {ran.note}"), seconds=ran.seconds)
     if ran.outcome == "passed":
         return replace(scored(1.0), seconds=ran.seconds)
     share = min(ran.passed, ran.total - 1) / ran.total if partial and ran.total > 0 else 0.0
-    note = f"{ran.outcome}: {ran.passed} of {ran.total} tests passed" + (f"; {said}" if said.strip() else "")
+    note = f"{ran.outcome}: {ran.passed} of {ran.total} tests passed" + (f"; {ran.note}" if ran.note else "")
     lasting = ran.outcome in ("failed", "policy_violation")
     return replace(scored(max(0.0, share), note), seconds=ran.seconds, lasting=lasting)
 

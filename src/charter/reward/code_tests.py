@@ -60,6 +60,9 @@ def read_tests(
     if found is None or fields.get(found) is None:
         have = ", ".join(map(repr, fields)) or "none"
         wanted = repr(column) if column else " or ".join(KNOWN_COLUMNS)
+        empty = [c for c in ((column,) if column else KNOWN_COLUMNS) if c in fields]
+        if empty:
+            raise DataError(f"the row has no tests: {' and '.join(map(repr, empty))} is empty. Fill it or drop the row")
         raise DataError(f"the row has no tests (its columns: {have}); expected {wanted}")
     try:
         return _read(found, column is not None, fields, mode, entry, prompt_text)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from charter.errors import Problem
 from charter.reward.math import reference_column
 from charter.reward.runtime import NamedReward, Verdict, failed, scored
 from charter.types import Group, Prompt, Rollout
@@ -162,6 +164,16 @@ class CosineLengthReward(NamedReward):
         assert self._column is not None
         return (self._column,)
 
+    def check_columns(self, columns: Sequence[str], source: str) -> list[Problem]:
+        """What the other reward misses, or the column."""
+        checks = super() if self._judge is None else self._judge
+        return checks.check_columns(columns, source)
+
+    async def ready(self) -> None:
+        """Open what the other reward needs."""
+        if self._judge is not None:
+            await self._judge.ready()
+
     async def judge(self, prompt: Prompt, rollouts: Sequence[Rollout]) -> Sequence[Verdict]:
         """Ask whether each is right, then weigh its length; abstain and fail with the reward that was asked."""
         if self._judge is None:
@@ -178,13 +190,15 @@ class CosineLengthReward(NamedReward):
         if n is None:
             return failed(NO_TOKENS)
         if n >= self.options.max:
-            return scored(self.options.exceeded, f"{n} {self.options.unit}: at the limit")
+            return replace(
+                scored(self.options.exceeded, f"{n} {self.options.unit}: at the limit"), seconds=answer.seconds
+            )
         right = answer.value >= self.options.at_least
         ends = self.options.right if right else self.options.wrong
         note = f"{'right' if right else 'wrong'} in {n} {self.options.unit}" + (
             f": {answer.note}" if answer.note else ""
         )
-        return scored(cosine_scale(n, self.options.max, *ends), note)
+        return replace(scored(cosine_scale(n, self.options.max, *ends), note), seconds=answer.seconds)
 
     def shut_down(self) -> None:
         """Free what the other reward holds."""

@@ -90,6 +90,12 @@ class Rubric:
             return await part.reward.verdicts(group)
         return await _foreign_verdicts(part.reward, group)
 
+    async def ready(self) -> None:
+        """Open what the rewards score with. Raises: CharterError of the first that cannot."""
+        for part in self.parts:
+            if isinstance(part.reward, (NamedReward, Rubric)):
+                await part.reward.ready()
+
     async def close(self) -> None:
         """Close every reward."""
         await asyncio.gather(*(part.reward.close() for part in self.parts))
@@ -132,9 +138,11 @@ def _as_verdict(score: object) -> Verdict:
 async def probe(reward: Reward, prompts: Sequence[Prompt]) -> list[str]:
     """What is suspicious about a reward before a run starts, in sentences; empty when nothing is.
 
-    On each prompt an empty completion must not reach a reward's maximum, and the reference answer, where the reward
-    knows one, must.
+    On each prompt an empty completion must be scored and not reach a reward's maximum, and the reference answer, where
+    the reward knows one, must. Raises: CharterError where a reward cannot have what it scores with (a sandbox).
     """
+    if isinstance(reward, (NamedReward, Rubric)):
+        await reward.ready()
     parts = [part.reward for part in reward.parts] if isinstance(reward, Rubric) else [reward]
     sentences: list[str] = []
     for one in parts:
@@ -159,6 +167,8 @@ async def _probe_prompt(reward: NamedReward, prompt: Prompt, maximum: float) -> 
             f"not {maximum:g}{because}. "
             "Check the reference column and the reward's options"
         )
+    elif empty.status == "failed":
+        sentences.append(f"reward {reward.name!r} fails on an empty completion of prompt {prompt.id}: {empty.note}")
     if empty.value is not None and empty.value >= maximum:
         sentences.append(
             f"reward {reward.name!r} gives an empty completion of prompt {prompt.id} its maximum, {empty.value:g}"

@@ -125,6 +125,12 @@ class NamedReward(abc.ABC):
         del prompt
         return None
 
+    async def ready(self) -> None:  # noqa: B027 - most rewards open nothing
+        """Open what it scores with, so that what cannot be had is told before anything is sampled.
+
+        Raises: CharterError that says what is missing.
+        """
+
     async def verdicts(self, group: Group) -> tuple[Verdict, ...]:
         """One verdict per rollout; identical completions of a pure reward are looked at once."""
         prompt, rollouts = group.prompt, group.rollouts

@@ -23,11 +23,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from charter.errors import DataError
 from charter.reward.extract import PLACE_HELP, Place, find_place
+from charter.reward.jail import URL_HELP, Jail, check_address
 from charter.reward.math import reference_column
 from charter.reward.runtime import NamedReward, Verdict, failed, scored
 from charter.reward.sql_database import has_order, open_database
 from charter.reward.table import Row, table_fault
-from charter.sandbox.job import Limits
+from charter.sandbox.job import Limits, legible
 from charter.types import Prompt, Rollout
 
 if TYPE_CHECKING:
@@ -60,12 +61,11 @@ class SqlOptions(BaseModel):
     sandbox: Literal["auto", "A", "B", "C", "remote", "unsafe"] = Field(
         "auto", description="Isolation; auto: the best tier that proves itself here, else an error."
     )
-    url: str | None = Field(None, description='Address of the server, for sandbox = "remote".')
+    url: str | None = Field(None, description=URL_HELP)
 
     @model_validator(mode="after")
     def _address(self) -> SqlOptions:
-        if (self.sandbox == "remote") != (self.url is not None):
-            raise ValueError('sandbox = "remote" needs the url of a server, and no other kind has one')
+        check_address(self.sandbox, self.url)
         return self
 
 
@@ -92,7 +92,7 @@ class SqlReward(NamedReward):
         super().__init__(name, timeout_s)
         self.options = options
         self.limits = Limits(wall_s=timeout_s, memory_bytes=options.memory_mb * 1024**2)
-        self._sandbox = sandbox
+        self._jail = Jail(options.sandbox, options.url, sandbox)
         self._lock = threading.Lock()
         self._databases: OrderedDict[bytes, bytes] = OrderedDict()
         self._golds: OrderedDict[bytes, list[_Gold]] = OrderedDict()
@@ -136,7 +136,7 @@ class SqlReward(NamedReward):
             return scored(0.0, "there is no query")
         if len(query) > LONGEST_QUERY:
             return scored(0.0, f"a query of {len(query)} characters; {LONGEST_QUERY} at most")
-        sandbox = await asyncio.to_thread(self._open)
+        sandbox = await self._jail.get()
         started = time.monotonic()
         for number, gold in enumerate(golds, start=1):
             ran = await sandbox.run_query(query, gold.database, self.limits)
@@ -147,7 +147,7 @@ class SqlReward(NamedReward):
         return replace(scored(1.0), seconds=time.monotonic() - started)
 
     def _compare(self, ran: QueryResult, gold: _Gold) -> Verdict:
-        said = "".join(c if c.isprintable() else " " for c in ran.note)
+        said = legible(ran.note)
         if ran.outcome == "sandbox_error":
             return failed(f"sandbox_error: {said}")
         if ran.outcome != "passed":
@@ -180,7 +180,7 @@ class SqlReward(NamedReward):
             return _Gold(database, rows, len(rows[0]) if rows else None, order == "always")
         if not isinstance(gold, str):
             raise DataError(f"column {self.options.answer!r} holds {gold!r:.80}; expected a query or a list of rows")
-        sandbox = await asyncio.to_thread(self._open)
+        sandbox = await self._jail.get()
         ran = await sandbox.run_query(gold, database, self.limits)
         if ran.outcome != "passed":
             raise DataError(f"the reference query did not run: {ran.outcome}: {ran.note}")
@@ -197,19 +197,13 @@ class SqlReward(NamedReward):
                     self._databases.popitem(last=False)
             return self._databases[key]
 
-    def _open(self) -> Sandbox:
-        with self._lock:
-            if self._sandbox is None:
-                from charter.sandbox import open_sandbox
-
-                address: dict[str, Any] = {} if self.options.url is None else {"url": self.options.url}
-                self._sandbox = open_sandbox(self.options.sandbox, **address)
-            return self._sandbox
+    async def ready(self) -> None:
+        """Open the sandbox. Raises: SandboxUnavailable."""
+        await self._jail.prove()
 
     def shut_down(self) -> None:
         """Let go of the sandbox."""
-        if self._sandbox is not None:
-            self._sandbox.close()
+        self._jail.close()
 
 
 def _digest(*parts: Any) -> bytes:

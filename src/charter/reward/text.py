@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from charter.reward.math import reference_column
-from charter.reward.runtime import NamedReward, Verdict, WorkerReward, scored
+from charter.reward.runtime import NamedReward, Verdict, WorkerReward, failed, scored
 from charter.types import Prompt, Rollout
 
 
@@ -50,7 +50,13 @@ class ExactReward(NamedReward):
         gold = reference_column(prompt, self.options.answer)
         if isinstance(gold, Verdict):
             return [gold] * len(rollouts)
-        right = {self._canonical(str(g)) for g in (gold if isinstance(gold, (list, tuple)) else [gold])}
+        right = {
+            self._canonical(str(g)) for g in (gold if isinstance(gold, (list, tuple)) else [gold]) if g is not None
+        }
+        if not right:
+            column = self.options.answer
+            note = f"row {prompt.id}: column {column!r} holds {gold!r:.80}; expected a text, or a list of right texts"
+            return [failed(note)] * len(rollouts)
         return [
             scored(1.0) if self._canonical(r.text) in right else scored(0.0, f"not {sorted(right)[0]!r:.200}")
             for r in rollouts

@@ -85,7 +85,12 @@ def read_calls(value: Any, *, strict: bool = True) -> list[Call]:
 
 def trusted_calls(value: Any) -> list[Call]:
     """The calls a data set expects, from a table, a list or JSON text. Raises: ValueError."""
-    return read_calls(json.loads(value) if isinstance(value, str) else value, strict=False)
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{value!r:.80} is not JSON: {error}") from None
+    return read_calls(value, strict=False)
 
 
 def _looks_like_calls(value: Any) -> bool:
