@@ -4,6 +4,7 @@
 # it must NOT: leave the folders it may read by links and dots within them, or find packages of others there
 # detect: proof by answer
 # expect: verdict FAIL; harness returns within wall limit + 2 s; next benign job passes
+# tiers: A B
 import os, sys
 broke = []
 lib = os.path.dirname(os.__file__)
