@@ -213,6 +213,70 @@ def test_saying_that_the_sandbox_is_at_fault_does_not_help(jail: Sandbox) -> Non
     assert _calls(jail, "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", limits=_SHORT).outcome == "timeout"
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["10**5000", "{10**5000: 1}", "{i * (2**61 - 1) for i in range(5000)}", "[[]] * 100000", "float('nan')", "-0.0",
+     "chr(0xD800)", "bytes(1000)", "{(i, i): i for i in range(3000)}"],
+)  # fmt: skip
+@pytest.mark.parametrize("test", ["assert f() == 3", "assert sorted(f())[0] == 3", "assert f()[1] == 3"])
+def test_no_value_is_too_odd_to_be_judged(jail: Sandbox, value: str, test: str) -> None:
+    verdict = _calls(jail, f"def f(): return {value}\n", test + "\n")
+    assert verdict.outcome == "failed"
+    assert verdict.note.isprintable()
+    assert verdict.seconds < 3
+    checked = _check(jail, f"def f(): return {value}\n", "def test_f():\n    r = f()\n    assert r == 3, r\n")
+    assert checked.outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    ("program", "outcome"),
+    [
+        ("import resource\nresource.setrlimit(resource.RLIMIT_CPU, (1, 1))\nwhile True: pass", "crashed"),
+        ("import mmap\nmmap.mmap(-1, 10**6)", "policy_violation"),
+        ("import resource\nresource.setrlimit(resource.RLIMIT_STACK, (2**20, 2**20))\n" + _GOOD, "passed"),
+        ("import sys\nsys.stderr.write('x' * 10**6)\n" + _GOOD, "passed"),
+        ("print('x' * 10**6)\n" + _GOOD, "passed"),
+    ],
+)
+def test_dodges_and_harmless_habits(jail: Sandbox, program: str, outcome: str) -> None:
+    verdict = _calls(jail, program)
+    assert verdict.outcome == outcome, verdict.note
+
+
+def test_threads_are_bounded(jail: Sandbox) -> None:
+    bomb = (
+        "import threading, time\nthreading.stack_size(32768)\ncount = 0\n"
+        "try:\n    for _ in range(3000):\n        threading.Thread(target=time.sleep, args=(3,), daemon=True).start()\n"
+        "        count += 1\nexcept RuntimeError: pass\nprint(count <= 256, flush=True)\nimport os\nos._exit(0)\n"
+    )
+    verdict = _stdio(jail, bomb, ("", "True\n"))
+    assert verdict.outcome == "passed", verdict.note
+
+
+@pytest.mark.parametrize(
+    ("tests", "outcome", "passed", "total"),
+    [
+        ("async def test_a():\n    assert add(1, 2) == 4\n", "failed", 0, 1),
+        ("async def test_a():\n    assert add(1, 2) == 3\n", "passed", 1, 1),
+        ("def test_a():\n    assert add(1, 2) == 3\n    yield\n", "sandbox_error", 0, 1),
+        ("class TestAdd:\n    def __init__(self): self.r = add(None, 2)\n    def test_a(self): pass\n", "failed", 0, 1),
+        ("import unittest\nclass T(unittest.TestCase):\n    @classmethod\n    def setUpClass(cls): cls.r = add(1, 2)\n"
+         "    def test_a(self): self.assertEqual(self.r, 3)\n", "passed", 1, 1),
+    ],
+)  # fmt: skip
+def test_checkers_of_every_form_are_really_run(
+    jail: Sandbox, tests: str, outcome: str, passed: int, total: int
+) -> None:
+    verdict = _check(jail, _GOOD, tests)
+    assert (verdict.outcome, verdict.passed, verdict.total) == (outcome, passed, total), verdict.note
+
+
+def test_a_program_named_like_a_built_in_is_the_one_that_is_tested(jail: Sandbox) -> None:
+    tests = "def check(candidate):\n    assert sum([1, 2]) == 3 and candidate([]) == 0\n"
+    assert _check(jail, "def sum(x): return 3 if x else 0", tests, "sum").outcome == "passed"
+    assert _check(jail, "def sum(x): return 0", tests, "sum").outcome == "failed"
+
+
 def test_sql(jail: Sandbox) -> None:
     connection = sqlite3.connect(":memory:")
     connection.execute("create table t(a, b)")
@@ -229,6 +293,8 @@ def test_sql(jail: Sandbox) -> None:
     assert query("attach 'x' as y").outcome == "policy_violation"
     assert query("select 1; select 2").outcome == "failed"
     assert query("selct").outcome == "failed"
+    many = "with recursive c(x) as (select 1 union all select x + 1 from c limit 300000) select x from c"
+    assert (query(many).outcome, query("select zeroblob(200000000)").outcome) == ("failed", "out_of_memory")
     endless = "with recursive c(x) as (select 1 union all select x + 1 from c) select count(*) from c"
     assert query(endless, _SHORT).outcome == "timeout"
     broken = asyncio.run(jail.run_query("select 1", b"no database", _LIMITS))

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from charter.errors import SandboxUnavailable
-from charter.sandbox import Limits, Verdict, launch, modes, pool
+from charter.sandbox import Limits, StdioCase, Verdict, launch, modes, pool
 from charter.sandbox.calls import split_asserts
 from charter.sandbox.pool import JailedSandbox
 from charter.sandbox.process import Process, ServerGone, step
@@ -100,6 +100,111 @@ def test_closing_kills_what_runs() -> None:
     assert _alive(_descendants(os.getpid()) - before) == set()
 
 
+def test_work_that_nobody_waits_for_is_stopped() -> None:
+    sandbox = JailedSandbox("B", launch.TIERS["B"], slots=1)
+
+    async def given_up() -> float:
+        running = asyncio.ensure_future(sandbox.run_calls("while True: pass", _SUITE, Limits(wall_s=60.0)))
+        await asyncio.sleep(1.0)
+        running.cancel()
+        began = time.monotonic()
+        assert (await sandbox.run_calls(_GOOD, _SUITE, Limits())).outcome == "passed"
+        return time.monotonic() - began
+
+    try:
+        assert asyncio.run(given_up()) < 10
+    finally:
+        sandbox.close()
+
+
+def test_the_unsafe_kind_is_not_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "JOBS_BETWEEN_LOOKS", 1)
+    sandbox = JailedSandbox("unsafe", launch.TIERS["unsafe"], slots=1)
+    try:
+        assert asyncio.run(sandbox.run_calls(_GOOD, _SUITE, Limits())).outcome == "passed"
+    finally:
+        sandbox.close()
+
+
+_FORKING = r"""
+import asyncio, os, sys, time, warnings
+from charter.sandbox import Limits, StdioCase, open_sandbox
+warnings.simplefilter("ignore")  # threads and fork: the point of the test
+sandbox = open_sandbox("B", slots=1)
+read_all = "import sys, time\ntime.sleep(0.5)\nprint(len(sys.stdin.read()))"
+case = [StdioCase(stdin="x" * 300_000, stdout="300000")]
+
+async def with_fork():
+    job = asyncio.ensure_future(sandbox.run_stdio(read_all, case, Limits()))
+    await asyncio.sleep(0.3)
+    if os.fork() == 0:
+        time.sleep(60)
+        os._exit(0)
+    return await job
+
+asyncio.run(sandbox.run_stdio("print()", [StdioCase(stdin="", stdout="")], Limits()))  # the server is up
+print(asyncio.run(with_fork()).outcome, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_process_forked_from_the_trainer_holds_nothing_open() -> None:
+    trainer = subprocess.Popen([sys.executable, "-c", _FORKING], stdout=subprocess.PIPE)
+    below: set[int] = set()
+    try:
+        assert trainer.stdout is not None
+        assert trainer.stdout.readline() == b"passed\n"  # its input ended although a copy of the trainer lives
+        below = _descendants(trainer.pid)
+        assert len(below) == 2  # the fork server and the forked trainer
+        trainer.kill()
+        trainer.wait()
+        time.sleep(1.0)
+        assert len(_alive(below)) == 1
+    finally:
+        trainer.kill()
+        trainer.wait()
+        for pid in _alive(below):
+            os.kill(pid, signal.SIGKILL)
+        trainer.stdout.close()
+
+
+def test_nothing_leaks_when_servers_die() -> None:
+    sandbox = JailedSandbox("B", launch.TIERS["B"], slots=1)
+    try:
+        asyncio.run(sandbox.run_calls(_GOOD, _SUITE, Limits()))
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(4):
+            doomed = _descendants(os.getpid())
+            killer = threading.Timer(0.3, lambda pids=doomed: [os.kill(pid, signal.SIGKILL) for pid in _alive(pids)])
+            killer.start()
+            asyncio.run(sandbox.run_calls("import time; time.sleep(1)\n" + _GOOD, _SUITE, Limits()))
+            killer.join()
+        assert len(os.listdir("/proc/self/fd")) <= before + 1
+    finally:
+        sandbox.close()
+
+
+def test_a_trainer_with_many_open_files_gives_none_away() -> None:
+    held = [os.open("/dev/null", os.O_RDONLY) for _ in range(400)]
+    sandbox = JailedSandbox("B", launch.TIERS["B"], slots=1)
+    look = """
+import fcntl
+found = []
+for fd in range(2000):
+    try: fcntl.fcntl(fd, 1); found.append(fd)
+    except OSError: pass
+print(found)
+"""
+    try:
+        expected = [StdioCase(stdin="", stdout="[0, 1, 2, 3]")]
+        verdict = asyncio.run(sandbox.run_stdio(look, expected, Limits()))
+    finally:
+        sandbox.close()
+        for descriptor in held:
+            os.close(descriptor)
+    assert verdict.outcome == "passed", verdict.note
+
+
 def test_a_fork_server_that_was_killed_is_replaced() -> None:
     sandbox = JailedSandbox("B", launch.TIERS["B"], slots=1)
     before = _descendants(os.getpid())
@@ -114,11 +219,12 @@ def test_a_fork_server_that_was_killed_is_replaced() -> None:
 
 def test_a_jail_that_stops_holding_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "JOBS_BETWEEN_LOOKS", 3)
-    sandbox = JailedSandbox("unsafe", launch.TIERS["unsafe"], slots=1)  # stands for walls that have gone
+    monkeypatch.setattr(pool, "_BAD", _GOOD)  # stands for walls that have gone
+    sandbox = JailedSandbox("B", launch.TIERS["B"], slots=1)
     try:
         for _ in range(2):
             assert asyncio.run(sandbox.run_calls(_GOOD, _SUITE, Limits())).outcome == "passed"
-        with pytest.raises(SandboxUnavailable, match="opened a socket"):
+        with pytest.raises(SandboxUnavailable, match="opens a socket came out as passed"):
             asyncio.run(sandbox.run_calls(_GOOD, _SUITE, Limits()))
         with pytest.raises(SandboxUnavailable):
             asyncio.run(sandbox.run_calls(_GOOD, _SUITE, Limits()))
@@ -137,8 +243,8 @@ class _ScriptedServer:
 
     def _serve(self) -> None:
         jailed, status, refusal, results = self._script
-        _, rights, _, _ = self._guest.recvmsg(4096, socket.CMSG_SPACE(12))
-        job, output, answers = array("i", rights[0][2])
+        _, rights, _, _ = self._guest.recvmsg(4096, socket.CMSG_SPACE(16))
+        job, output, errors, answers = array("i", rights[0][2])
         if refusal:
             self._guest.send(refusal)
         else:
@@ -151,7 +257,7 @@ class _ScriptedServer:
             child.kill()
             child.wait()
             self._guest.send(b"X" + json.dumps([status, 0.0, 0]).encode())
-        for descriptor in (job, output, answers):
+        for descriptor in (job, output, errors, answers):
             os.close(descriptor)
 
     def start(self, limits: Limits, payload: bytes, *, keep_input: bool = False, wants_output: bool = False) -> Process:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charter.sandbox.inside import policy, seccomp
-from charter.sandbox.inside.policy import Among, Condition, Keeps, Machine, Null, Other, Self, Without
+from charter.sandbox.inside.policy import Among, Condition, Keeps, Machine, NotBoth, Null, Other, Self, Without
 
 _ALLOW, _KILL, _EPERM, _ENOSYS = 0x7FFF0000, 0x80000000, 0x00050001, 0x00050026
 _PID = 4321
@@ -52,6 +52,8 @@ def _holds(condition: Condition, arguments: tuple[int, ...]) -> bool:
             return low in values
         case Without(bits=bits):
             return low & bits == 0
+        case NotBoth(one=one, other=other):
+            return not (low & one and low & other)
         case Other(value=value):
             return low != value
         case Null():
@@ -65,7 +67,7 @@ def _holds(condition: Condition, arguments: tuple[int, ...]) -> bool:
 _interesting = st.one_of(
     st.integers(0, 2**64 - 1),
     st.sampled_from(
-        [0, 1, 2, 3, 4, 9, _PID, 0x3D0F00, 0x7D0F00, 0x10000000, 0x5401, 0x5412, 0x80001, 0o10000000, 1030]
+        [0, 1, 2, 3, 4, 9, _PID, 0x3D0F00, 0x7D0F00, 0x10000000, 0x21, 0x22, 0x5401, 0x5412, 0x80001, 0o10000000, 1030]
     ),
 )
 
@@ -88,7 +90,13 @@ def test_a_call_is_let_through_exactly_when_its_conditions_hold(on: Machine, dat
 @pytest.mark.parametrize("on", _MACHINES)
 def test_every_condition_is_reached(on: Machine) -> None:
     # hypothesis rarely draws an exact pid or flag word: here each allowed call is made as it must pass
-    passing = {Self: lambda c: _PID, Among: lambda c: c.values[-1], Without: lambda c: 0, Null: lambda c: 0}
+    passing = {
+        Other: lambda c: c.value + 1,
+        Self: lambda c: _PID,
+        Among: lambda c: c.values[-1],
+        Without: lambda c: 0,
+        Null: lambda c: 0,
+    }
     for number, conditions in policy.allowed(on).items():
         arguments = [0] * 6
         for condition in conditions:

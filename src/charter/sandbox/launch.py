@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import glob
 import json
 import os
 import select
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,8 +106,26 @@ def _shared_objects() -> tuple[str, ...]:
         "print(json.dumps(sorted({l.split()[-1] for l in open('/proc/self/maps') if '.so' in l})))"
     )
     command = [_interpreter(), "-s", "-S", "-B", "-P", "-c", code, str(_HOME), library().extensions]
-    done = subprocess.run(command, env=_ENVIRONMENT, capture_output=True, timeout=START_LIMIT_S, check=True)
-    return tuple(json.loads(done.stdout))
+    try:
+        done = subprocess.run(command, env=_ENVIRONMENT, capture_output=True, timeout=START_LIMIT_S, check=True)
+        return tuple(json.loads(done.stdout))
+    except (subprocess.SubprocessError, OSError, ValueError) as error:
+        raise SandboxUnavailable(f"bubblewrap: the interpreter's libraries cannot be found: {error}") from None
+
+
+def _library_files() -> dict[str, str]:
+    """Each shared library by every name the loader may ask for, and the loader by the name the interpreter does."""
+    real_files = set(_shared_objects())
+    found = {path: path for path in real_files if not path.startswith(library().roots)}
+    for folder in {os.path.dirname(path) for path in found}:
+        for entry in os.scandir(folder):
+            if entry.is_symlink() and (real := os.path.realpath(entry.path)) in real_files:
+                found[entry.path] = real
+    for loader in (*glob.glob("/lib64/ld-*"), *glob.glob("/lib/ld-*")):
+        found[os.path.join(os.path.realpath(os.path.dirname(loader)), os.path.basename(loader))] = os.path.realpath(
+            loader
+        )
+    return found
 
 
 def bubblewrap_command(scratch_bytes: int = 0) -> list[str]:
@@ -125,11 +145,8 @@ def bubblewrap_command(scratch_bytes: int = 0) -> list[str]:
     for link in ("/lib", "/lib64", "/lib32", "/bin"):
         if os.path.islink(link):
             command += ["--symlink", os.readlink(link), link]
-    folders = dict.fromkeys([*(os.path.dirname(path) for path in _shared_objects()), "/lib64"])
-    for folder in folders:
-        real = os.path.realpath(folder)
-        if os.path.isdir(real):
-            command += ["--ro-bind", real, real]
+    for place, real in sorted(_library_files().items()):
+        command += ["--ro-bind", real, place]
     command += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     command += ["--ro-bind", _interpreter(), _interpreter()]
     for root in library().roots:
@@ -144,13 +161,19 @@ def bubblewrap_command(scratch_bytes: int = 0) -> list[str]:
     return [*command, "--ro-bind", inside, inside, "--remount-ro", "/", "--chdir", "/", "--"]
 
 
-@dataclass(slots=True)
+_RUNNING: weakref.WeakSet[Server] = weakref.WeakSet()
+
+
+@dataclass(eq=False)
 class Server:
     """A running fork server. control: its socket. facts: what it said when it was ready."""
 
     process: subprocess.Popen[bytes]
     control: socket.socket
     facts: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _RUNNING.add(self)
 
     def stop(self) -> None:
         """Kill it; its child dies with it."""
@@ -159,6 +182,15 @@ class Server:
         self.process.wait()
         if self.process.stderr is not None:
             self.process.stderr.close()
+
+
+def _forget_in_fork() -> None:
+    """A process forked from the trainer must not keep the servers alive when the trainer is gone."""
+    for server in list(_RUNNING):
+        server.control.close()
+
+
+os.register_at_fork(after_in_child=_forget_in_fork)
 
 
 def start(walls: Walls, number: int, scratch_bytes: int = 0) -> Server:
@@ -174,15 +206,19 @@ def start(walls: Walls, number: int, scratch_bytes: int = 0) -> Server:
     with guest:
         guest.set_inheritable(True)
         boot = [_interpreter(), "-s", "-S", "-B", "-P", "-c", _BOOT, str(_HOME), str(guest.fileno())]
-        process = subprocess.Popen(
-            [*before, *boot],
-            env=_ENVIRONMENT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            pass_fds=(guest.fileno(),),
-            cwd="/",
-        )
+        try:
+            process = subprocess.Popen(
+                [*before, *boot],
+                env=_ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=(guest.fileno(),),
+                cwd="/",
+            )
+        except OSError as error:
+            host.close()
+            raise SandboxUnavailable(f"the fork server did not start: {error}") from None
     server = Server(process, host)
     settings = {
         "layers": list(walls.layers),

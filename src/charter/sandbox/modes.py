@@ -24,8 +24,12 @@ Starter = Callable[..., Process]
 
 
 def _finish(process: Process) -> Ending:
-    while process.ending is None:
-        step([process])
+    try:
+        while process.ending is None:
+            step([process])
+    except BaseException:
+        process.abandon()
+        raise
     return process.ending
 
 
@@ -50,7 +54,7 @@ def run_calls(start: Starter, program: str, suite: CallSuite, limits: Limits) ->
     """Ask for the value of every call in one execution, and judge the values out here."""
     calls = [call for test in suite.tests for call in test.calls]
     job = {"mode": "calls", "program": program, "setup": suite.setup, "calls": calls}
-    process = start(limits, codec.pack(job), wants_output=False)
+    process = start(limits, codec.pack(job))
     ending = _finish(process)
     total = len(suite.tests)
 
@@ -108,7 +112,9 @@ def _judge_one(test: CallTest, answers: Sequence[dict[str, Any]]) -> tuple[Outco
         right = evaluate_check(test.check, values)
     except CheckError as error:
         return "failed", f"{_short(test.source)}: {error}"
-    return None if right else ("failed", f"{_short(test.source)} does not hold for {_shown(values[0])}")
+    except Exception as error:  # noqa: BLE001 - whatever a value does to the judge, it is the program's value
+        return "failed", f"{_short(test.source)}: it cannot be judged ({type(error).__name__})"
+    return None if right else ("failed", f"{_short(test.source)} does not hold for {', '.join(map(_shown, values))}")
 
 
 def _shown(value: object) -> str:
@@ -164,17 +170,21 @@ def _judge_output(process: Process, ending: Ending, expected: str) -> tuple[Outc
 def run_checker(start: Starter, start_checker: Starter, program: str, suite: CheckerSuite, limits: Limits) -> Verdict:
     """Run test code in a jail of its own and carry its calls to the program's jail."""
     began = time.monotonic()
-    served = start(limits, codec.pack({"mode": "serve", "program": program}), keep_input=True, wants_output=False)
     job = {"mode": "checker", "tests": suite.tests, "entry": suite.entry}
     roomy = replace(limits, result_bytes=CHECKER_BYTES)
-    checker = start_checker(roomy, codec.pack(job), keep_input=True, wants_output=False)
-    conversation = _Conversation(served, checker)
+    processes: list[Process] = []
     try:
-        return conversation.run(began)
-    finally:
-        for process in (served, checker):
+        processes.append(start(limits, codec.pack({"mode": "serve", "program": program}), keep_input=True))
+        processes.append(start_checker(roomy, codec.pack(job), keep_input=True))
+        verdict = _Conversation(*processes).run(began)
+        for process in processes:
             process.kill(Ending(killed="failed"))
             _finish(process)
+    finally:
+        for process in processes:
+            if process.ending is None:
+                process.abandon()
+    return verdict
 
 
 class _Conversation:
@@ -256,7 +266,7 @@ class _Conversation:
 def run_query(start: Starter, query: str, database: bytes, limits: Limits) -> QueryResult:
     """Run one reading SQL statement on a database that is copied into the jail."""
     job = {"mode": "query", "query": query, "database": codec.encode(database)}
-    process = start(limits, codec.pack(job), wants_output=False)
+    process = start(limits, codec.pack(job))
     ending = _finish(process)
     settled = outcome_of(ending)
     messages = _read(process.frames())

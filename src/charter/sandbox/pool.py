@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,8 +26,11 @@ JOBS_BETWEEN_LOOKS = 500
 SHARE_OF_MEMORY = 0.7
 """Of the memory available when the sandbox is opened, what all its jobs together may be allowed."""
 
+PAGE_TABLES = 1.25
+"""What a process costs the machine, at most, over the address space it may use."""
+
 _GOOD = "def add(a, b):\n    return a + b\n"
-_BAD = "import ctypes, socket\ndef add(a, b):\n    socket.socket()\n    return a + b\n"
+_BAD = "import ctypes, socket\nsocket.socket()\n"
 _LOOK = CallSuite(tests=(CallTest(source="assert add(2, 3) == 5", calls=("add(2, 3)",), check="_0 == 5"),))
 
 
@@ -51,26 +55,31 @@ def memory_budget() -> int:
 
 def default_slots(limits: Limits | None = None) -> int:
     """Programs that run at the same time when nobody says otherwise: one a core, as far as memory goes."""
-    each = (limits or Limits()).memory_bytes
+    each = int((limits or Limits()).memory_bytes * PAGE_TABLES)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, memory_budget() // each))
 
 
 class _Budget:
-    """Memory promised to jobs: each waits until its limit fits beside the others'."""
+    """Memory promised to jobs: each waits until its limit fits beside the others', in the order in which they came."""
 
     def __init__(self, total_bytes: int) -> None:
         self.total_bytes = total_bytes
         self._free = total_bytes
         self._changed = threading.Condition()
+        self._waiting: deque[object] = deque()
 
     def take(self, count: int) -> bool:
         """False when it would never fit."""
         if count > self.total_bytes:
             return False
+        ticket = object()
         with self._changed:
-            self._changed.wait_for(lambda: self._free >= count)
+            self._waiting.append(ticket)
+            self._changed.wait_for(lambda: self._waiting[0] is ticket and self._free >= count)
+            self._waiting.popleft()
             self._free -= count
+            self._changed.notify_all()
         return True
 
     def give(self, count: int) -> None:
@@ -87,10 +96,11 @@ def _close(slots: Sequence[Slot]) -> None:
 
 
 class JailedSandbox:
-    """Programs in jails on this machine. kind: the tier. slots: programs at a time."""
+    """Programs in jails on this machine. kind: the tier, or "unsafe". slots: programs at a time."""
 
     def __init__(self, kind: str, walls: Walls, slots: int | None = None) -> None:
         self.kind = kind
+        self._watched = "seccomp" in walls.layers
         self.slots = slots or default_slots()
         self._budget = _Budget(memory_budget())
         self._all = [Slot(walls, number) for number in range(self.slots)]
@@ -109,7 +119,7 @@ class JailedSandbox:
         def work(slot: Slot) -> Verdict:
             return modes.run_calls(slot.program, program, suite, limits)
 
-        return await self._run(work, _failed(len(suite.tests)), limits.memory_bytes)
+        return await self._run(work, _failed(len(suite.tests)), limits)
 
     async def run_stdio(
         self, program: str, cases: Sequence[StdioCase], limits: Limits, *, every: bool = False
@@ -119,7 +129,7 @@ class JailedSandbox:
         def work(slot: Slot) -> Verdict:
             return modes.run_stdio(slot.program, program, cases, limits, every=every)
 
-        return await self._run(work, _failed(len(cases)), limits.memory_bytes)
+        return await self._run(work, _failed(len(cases)), limits)
 
     async def run_checker(self, program: str, suite: CheckerSuite, limits: Limits) -> Verdict:
         """See `Sandbox`. Raises: as `run_calls`."""
@@ -127,7 +137,7 @@ class JailedSandbox:
         def work(slot: Slot) -> Verdict:
             return modes.run_checker(slot.program, slot.checker, program, suite, limits)
 
-        return await self._run(work, _failed(1), 2 * limits.memory_bytes)
+        return await self._run(work, _failed(1), limits, processes=2)
 
     async def run_query(self, query: str, database: bytes, limits: Limits) -> QueryResult:
         """See `Sandbox`. Raises: as `run_calls`."""
@@ -135,19 +145,26 @@ class JailedSandbox:
         def work(slot: Slot) -> QueryResult:
             return modes.run_query(slot.program, query, database, limits)
 
-        return await self._run(work, lambda why: QueryResult(outcome="sandbox_error", note=why), limits.memory_bytes)
+        return await self._run(work, lambda why: QueryResult(outcome="sandbox_error", note=why), limits)
 
-    async def _run(self, work: Callable[[Slot], T], failed: Callable[[str], T], memory_bytes: int) -> T:
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, self.run_blocking, work, failed, memory_bytes
-        )
+    async def _run(
+        self, work: Callable[[Slot], T], failed: Callable[[str], T], limits: Limits, *, processes: int = 1
+    ) -> T:
+        count = int(processes * limits.memory_bytes * PAGE_TABLES) + limits.scratch_bytes
+        running = asyncio.get_running_loop().run_in_executor(self._threads, self._do, work, failed, count)
+        try:
+            return await running
+        except asyncio.CancelledError:
+            for slot in self._all:  # whoever waited for it has gone; the slot should not work on
+                slot.give_up(work)
+            raise
 
-    def run_blocking(self, work: Callable[[Slot], T], failed: Callable[[str], T], memory_bytes: int) -> T:
-        """Do some work with the next free slot, in this thread."""
+    def _do(self, work: Callable[[Slot], T], failed: Callable[[str], T], memory_bytes: int) -> T:
+        """Do some work with the next free slot, in a thread of the pool."""
         if not self._budget.take(memory_bytes):
             limit = self._budget.total_bytes // 1024**2
             return failed(
-                f"its memory limit, {memory_bytes // 1024**2} MiB, is above the {limit} MiB there are for jobs"
+                f"it may use {memory_bytes // 1024**2} MiB, which is above the {limit} MiB there are for jobs"
             )
         slot = self._free.get()
         try:
@@ -160,7 +177,7 @@ class JailedSandbox:
     def _look_now_and_then(self, slot: Slot) -> None:
         with self._lock:
             self._jobs += 1
-            due = self._jobs % JOBS_BETWEEN_LOOKS == 0
+            due = self._watched and self._jobs % JOBS_BETWEEN_LOOKS == 0
         if due and not self._broken:
             self._broken = slot.attempt(_look, lambda why: "")  # a server that died says nothing about the walls
         if self._broken:
@@ -184,7 +201,7 @@ def _failed(total: int) -> Callable[[str], Verdict]:
 def _look(slot: Slot) -> str:
     """What is wrong with the jail, by a program that must pass and one that must not; empty when nothing is."""
     began = time.monotonic()
-    limits = Limits(wall_s=20.0)
+    limits = Limits(wall_s=20.0, memory_bytes=128 * 1024**2)
     good = modes.run_calls(slot.program, _GOOD, _LOOK, limits)
     bad = modes.run_calls(slot.program, _BAD, _LOOK, limits)
     if "sandbox_error" in (good.outcome, bad.outcome):
@@ -193,4 +210,4 @@ def _look(slot: Slot) -> str:
         return (
             f"a program that is right came out as {good.outcome} after {time.monotonic() - began:.1f} s ({good.note})"
         )
-    return "" if bad.outcome != "passed" else "a program opened a socket"
+    return "" if bad.outcome == "policy_violation" else f"a program that opens a socket came out as {bad.outcome}"

@@ -54,7 +54,7 @@ PROBES = (
     Probe(
         name="open descriptors",
         layer="process",
-        attempt="import fcntl\nfor fd in range(4, 256):\n    try: fcntl.fcntl(fd, 1)\n    except OSError: continue\n"
+        attempt="import fcntl\nfor fd in range(4, 4096):\n    try: fcntl.fcntl(fd, 1)\n    except OSError: continue\n"
         "    return True\nreturn False",
     ),
     Probe(name="core dumps and tracing", layer="process", attempt="return libc.prctl(3, 0, 0, 0, 0) != 0"),
@@ -121,7 +121,7 @@ PROBES = (
     Probe(
         name="the host's file system",
         layer="bubblewrap",
-        attempt="try: open(canary['file'])\nexcept OSError as error: return error.errno != 2\nreturn True",
+        attempt="try: open(canary['elsewhere'])\nexcept OSError as error: return error.errno != 2\nreturn True",
     ),
 )
 

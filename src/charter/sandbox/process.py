@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import select
 import signal
 import socket
 import time
+import weakref
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ SETUP_LIMIT_S = 20.0
 END_LIMIT_S = 10.0
 """Time the server has to report the end of a child that was killed."""
 _READ_BYTES = 1 << 16
+_LIVE: weakref.WeakSet[Process] = weakref.WeakSet()
 
 
 class ServerGone(Exception):  # noqa: N818 - reads as the condition it names
@@ -49,7 +52,13 @@ class Process:
     """
 
     def __init__(
-        self, control: socket.socket, limits: Limits, payload: bytes, *, keep_input: bool = False, wants_output: bool
+        self,
+        control: socket.socket,
+        limits: Limits,
+        payload: bytes,
+        *,
+        keep_input: bool = False,
+        wants_output: bool = False,
     ) -> None:
         self._control = control
         self.limits = limits
@@ -62,38 +71,42 @@ class Process:
         self.ending: Ending | None = None
         self.usage = Usage(cpu_s=0.0, peak_bytes=0)
         self._killed: Ending | None = None
+        self._theirs: list[int] = []  # ends that go to the child
         self._asked_at = self._jailed_at = time.monotonic()
-        child_ends: list[int] = []
         self._in = self._out = self._res = -1
+        _LIVE.add(self)
         try:
-            child_ends = self._open_pipes(wants_output)
-            self._ask(child_ends)
+            self._ask(self._open_pipes(wants_output))
         except OSError as error:
             self._let_go()
             raise ServerGone(f"a job could not be started: {error}") from error
-        finally:
-            for end in set(child_ends):
-                os.close(end)
+        self._close_theirs()
 
     def _open_pipes(self, wants_output: bool) -> list[int]:
         child_in, self._in = os.pipe2(os.O_CLOEXEC)
+        self._theirs.append(child_in)
         self._res, child_res = os.pipe2(os.O_CLOEXEC)
+        self._theirs.append(child_res)
         # a null device of the job's own: what a program sets on a shared one, the next could read
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        child_out = null
+        null = child_out = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._theirs.append(null)
         if wants_output:
             self._out, child_out = os.pipe2(os.O_CLOEXEC)
+            self._theirs.append(child_out)
         for own in (self._in, self._out, self._res):
             if own >= 0:
                 os.set_blocking(own, False)
         return [child_in, child_out, null, child_res]
 
     def _ask(self, child_ends: Sequence[int]) -> None:
-        limits = self.limits
-        cpu_s = limits.cpu_s if limits.cpu_s is not None else limits.wall_s + 1
-        request = json.dumps({"cpu_s": max(1, -int(-cpu_s // 1)), "memory_bytes": limits.memory_bytes})
+        request = json.dumps({"cpu_s": self._cpu_s, "memory_bytes": self.limits.memory_bytes})
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", child_ends))]
         self._control.sendmsg([request.encode()], rights)
+
+    @property
+    def _cpu_s(self) -> int:
+        limits = self.limits
+        return max(1, math.ceil(limits.cpu_s if limits.cpu_s is not None else limits.wall_s + 1))
 
     @property
     def seconds(self) -> float:
@@ -242,7 +255,11 @@ class Process:
             if self._killed is not None:
                 self.kill(self._killed)
         elif kind == b"X":
-            self._settle(*json.loads(rest))
+            try:
+                status, cpu_s, peak_bytes = map(float, json.loads(rest))
+            except (TypeError, ValueError) as error:
+                raise ServerGone(f"the fork server speaks in riddles: {error}") from error
+            self._settle(int(status), cpu_s, int(peak_bytes))
         elif kind == b"E":
             self._finish(Ending(error=f"the child could not be started: {rest.decode('utf-8', 'replace')}"))
         else:
@@ -260,7 +277,8 @@ class Process:
         elif self._state != "jailed":
             self._finish(Ending(error=f"the child ended before it was jailed (status {status})"))
         elif os.WIFSIGNALED(status):
-            self._finish(Ending(signal=os.WTERMSIG(status)))
+            late = os.WTERMSIG(status) == signal.SIGKILL and cpu_s >= self._cpu_s  # the kernel's, at the hard limit
+            self._finish(Ending(killed="timeout") if late else Ending(signal=os.WTERMSIG(status)))
         else:
             self._finish(Ending(code=os.WEXITSTATUS(status)))
 
@@ -278,11 +296,31 @@ class Process:
         self._state = "ended"
         self._let_go()
 
+    def abandon(self) -> None:
+        """Kill it and let go of everything, whatever state it is in; for work that is given up."""
+        self.kill(Ending(error="the work was given up"))
+        self._let_go()
+
     def _let_go(self) -> None:
         for end in (self._in, self._out, self._res, self._pidfd):
             if end >= 0:
                 os.close(end)
         self._in = self._out = self._res = self._pidfd = -1
+        self._close_theirs()
+
+    def _close_theirs(self) -> None:
+        for end in self._theirs:
+            os.close(end)
+        self._theirs.clear()
+
+
+def _forget_in_fork() -> None:
+    """A process forked from the trainer must not hold the pipes of its jobs open: their ends would never come."""
+    for process in list(_LIVE):
+        process._let_go()
+
+
+os.register_at_fork(after_in_child=_forget_in_fork)
 
 
 def step(processes: Sequence[Process]) -> None:

@@ -79,6 +79,7 @@ def _canary(memory_bytes: int) -> Iterator[dict[str, object]]:
                 "file": str(secret),
                 "new": str(Path(folder, "new.txt")),
                 "withheld": launch.library().withheld,
+                "elsewhere": "/proc",
                 "port": listener.getsockname()[1],
                 "memory_bytes": memory_bytes,
                 "packages": ["charter", "pip", "torch", "pydantic"],

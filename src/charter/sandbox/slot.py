@@ -23,6 +23,8 @@ class Slot:
         self._servers: dict[str, Server] = {}
         self._lock = threading.Lock()
         self._closed = False
+        self._work: object = None
+        self._given_up = False
 
     def program(
         self, limits: Limits, payload: bytes, *, keep_input: bool = False, wants_output: bool = False
@@ -53,12 +55,21 @@ class Slot:
     def attempt(self, work: Callable[[Slot], T], failed: Callable[[str], T]) -> T:
         """Do some work with this slot. When a server is gone (killed from outside, out of memory) it is replaced and
         the work done once more; after that, and for every other fault of the sandbox, the answer is `failed(cause)`."""
+        with self._lock:
+            self._work, self._given_up = work, False
+        try:
+            return self._attempt(work, failed)
+        finally:
+            with self._lock:
+                self._work = None
+
+    def _attempt(self, work: Callable[[Slot], T], failed: Callable[[str], T]) -> T:
         for last in (False, True):
             try:
                 return work(self)
             except (ServerGone, OSError) as error:
                 self._drop()
-                if last or self._closed:
+                if last or self._closed or self._given_up:
                     return failed(f"{error}")
             except SandboxUnavailable as error:
                 return failed(f"{error}")
@@ -72,6 +83,14 @@ class Slot:
             servers, self._servers = list(self._servers.values()), {}
         for server in servers:
             server.stop()
+
+    def give_up(self, work: object) -> None:
+        """Stop this work, from another thread, if it is what the slot is doing: its servers are killed and replaced."""
+        with self._lock:
+            if self._work is work:
+                self._given_up = True
+                for server in self._servers.values():
+                    server.process.kill()
 
     def interrupt(self) -> None:
         """Kill the servers from another thread; work in progress fails."""

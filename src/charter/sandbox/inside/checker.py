@@ -6,6 +6,7 @@ program's own jail and waits for the value. `import solution` and `from solution
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import inspect
 import sys
@@ -109,12 +110,16 @@ def run(job: dict[str, Any], send: Send, receive: Receive) -> None:
     sys.modules["tests"] = module
     names = module.__dict__
     for name in set(_names(code)):
-        if not hasattr(builtins, name) and not name.startswith("__"):
+        if name == job.get("entry") or not (hasattr(builtins, name) or name.startswith("__")):
             names[name] = Proxy(name, link)
     results = _Results()
     results.attempt("tests.py", lambda: exec(code, names))
     if results.passed:
-        units = list(_units(names, job.get("entry"), link))
+        try:
+            units = list(_units(names, job.get("entry"), link))
+        except TypeError as error:
+            send({"broken": str(error)[:300]})
+            return
         if units:
             results = _Results()
             for label, unit in units:
@@ -139,10 +144,17 @@ class _Results:
             self.total -= 1
         except BaseException as error:  # noqa: BLE001 - SystemExit of a test is a failure like others
             line = _line_in_tests(error)
-            text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            self.notes.append(f"{label}{line}: {text}"[:300])
+            self.notes.append(f"{label}{line}: {_said(error)}"[:300])
         else:
             self.passed += 1
+
+
+def _said(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except ValueError:  # an integer too long to be written in decimal, in a message
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _line_in_tests(error: BaseException) -> str:
@@ -161,20 +173,33 @@ def _units(names: dict[str, Any], entry: str | None, link: _Link) -> Iterator[tu
         yield "check", lambda: check(Proxy(entry, link))
     for name, thing in list(names.items()):
         if inspect.isfunction(thing) and name.startswith("test"):
-            yield name, thing
+            yield name, _awaited(thing)
         elif isinstance(thing, type) and thing.__module__ == "tests":
             if issubclass(thing, unittest.TestCase):
                 for method in unittest.TestLoader().getTestCaseNames(thing):
                     yield f"{name}.{method}", _case(thing, method)
             elif name.startswith("Test"):
                 for method in sorted(m for m in vars(thing) if m.startswith("test")):
-                    yield f"{name}.{method}", getattr(thing(), method)
+                    yield f"{name}.{method}", _method(thing, method)
+
+
+def _awaited(test: Callable[[], Any]) -> Callable[[], object]:
+    """A test that has run when it returns: a coroutine is awaited, a generator would never run and is refused."""
+    if inspect.isgeneratorfunction(test) or inspect.isasyncgenfunction(test):
+        raise TypeError(f"{test.__name__} is a generator: it would never run")
+    if inspect.iscoroutinefunction(test):
+        return lambda: asyncio.run(test())
+    return test
+
+
+def _method(kind: type, name: str) -> Callable[[], object]:
+    return lambda: _awaited(getattr(kind(), name))()
 
 
 def _case(kind: type[unittest.TestCase], method: str) -> Callable[[], object]:
     def run_case() -> None:
         result = unittest.TestResult()
-        kind(method).run(result)
+        unittest.TestSuite([kind(method)]).run(result)  # a suite, for setUpClass
         problems = [text for _, text in (*result.errors, *result.failures)]
         if problems or result.unexpectedSuccesses:
             last = problems[0].strip().splitlines()[-1] if problems else "passed where a failure was expected"

@@ -81,6 +81,7 @@ class Walls:
             self.ruleset = landlock.create(readable, self.libc, self.machine, writable=writable)
         self.file_bytes = scratch.size_bytes if scratch else 0
         self.uid = uid
+        self.server = os.getpid()
         self.own_user = own_user
         if "identity" in self.layers and os.geteuid() == 0:
             self._forget_capabilities()
@@ -153,8 +154,7 @@ class Walls:
             raise OSError(ctypes.get_errno(), "capset was refused")
 
     def _stand_alone(self) -> None:
-        server = os.getppid()
         if self._prctl(_PR_SET_DUMPABLE, 0) != 0 or self._prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
             raise OSError(ctypes.get_errno(), "prctl was refused")
-        if os.getppid() != server:  # it died before the request above took hold
+        if os.getppid() != self.server:  # it died before the request above took hold
             os._exit(0)

@@ -7,7 +7,6 @@ and reads.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -79,19 +78,25 @@ class IndexFinder(importlib.abc.MetaPathFinder):
             self._walk(root, "")
 
     def _walk(self, folder: str, prefix: str) -> None:
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:
-            for entry in entries:
-                name = entry.name
-                if name.endswith(".py"):
-                    self._note(prefix + name[:-3], entry.path, is_package=False)
-                elif name.isidentifier() and name not in _USELESS and entry.is_dir():
-                    initial = os.path.join(entry.path, "__init__.py")
-                    if os.path.exists(initial):
-                        self._note(prefix + name, initial, is_package=True)
-                        self._walk(entry.path, f"{prefix}{name}.")
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError:
+            return
+        for name in names:
+            path = os.path.join(folder, name)
+            if name.endswith(".py"):
+                self._note(prefix + name[:-3], path, is_package=False)
+            elif name.isidentifier() and name not in _USELESS and os.path.isdir(path):
+                initial = os.path.join(path, "__init__.py")
+                if os.path.exists(initial):
+                    self._note(prefix + name, initial, is_package=True)
+                    self._walk(path, f"{prefix}{name}.")
 
     def _note(self, name: str, path: str, *, is_package: bool) -> None:
-        found = os.stat(path)
+        try:
+            found = os.stat(path)
+        except OSError:  # a link to nowhere (Debian's sitecustomize, seen from inside bubblewrap)
+            return
         self._index.setdefault(name, (path, is_package, {"mtime": found.st_mtime, "size": found.st_size}))
 
     def find_spec(

@@ -11,6 +11,7 @@ import ctypes
 import os
 import struct
 from collections.abc import Iterable
+from errno import ENOTSUP
 
 from .policy import Machine, number_of
 
@@ -57,6 +58,8 @@ def create(readable: Iterable[str], libc: ctypes.CDLL, on: Machine, *, writable:
     for path in readable:
         with contextlib.suppress(FileNotFoundError):
             _add(ruleset, path, _READ_FILE | _READ_DIR if os.path.isdir(path) else _READ_FILE, libc, on)
+    if writable and known < 3:
+        raise OSError(ENOTSUP, "a scratch folder needs Landlock's third version (Linux 6.2), which rules truncation")
     if writable:
         _add(ruleset, writable, (_READ_FILE | _READ_DIR | _WRITING) & _known(_FILES, known), libc, on)
     return ruleset

@@ -35,6 +35,15 @@ class Without:
 
 
 @dataclass(frozen=True, slots=True)
+class NotBoth:
+    """The argument does not have both of these bits."""
+
+    argument: int
+    one: int
+    other: int
+
+
+@dataclass(frozen=True, slots=True)
 class Other:
     """The argument is not this value."""
 
@@ -66,7 +75,7 @@ class Self:
     zero: bool = False
 
 
-Condition = Among | Without | Other | Null | Keeps | Self
+Condition = Among | Without | NotBoth | Other | Null | Keeps | Self
 
 _O_WRITING = 0x1 | 0x2 | 0o100 | 0o1000 | 0o20000000  # WRONLY, RDWR, CREAT, TRUNC, and O_TMPFILE's own bit
 _O_PATH = 0o10000000  # a descriptor that Landlock does not guard, and that fstat would answer for
@@ -74,6 +83,7 @@ _THREAD = 0x3D0F00  # VM FS FILES SIGHAND THREAD SYSVSEM SETTLS PARENT_SETTID CH
 _THREAD_DETACHED = 0x7D0F00  # the same with the old CLONE_DETACHED, as musl asks for it
 _SIGKILL = 9
 _RLIMIT_CPU = 0
+_MAP_SHARED, _MAP_ANONYMOUS = 0x1, 0x20
 _STREAM_WITH_FLAGS = tuple(0x1 | flags for flags in (0, 0o4000, 0o2000000, 0o2004000))
 _FCNTL = (0, 1, 2, 3, 4, 1030)  # DUPFD GETFD SETFD GETFL SETFL DUPFD_CLOEXEC
 _IOCTL = (0x5401, 0x541B, 0x5413, 0x5421, 0x5450, 0x5451)  # TCGETS FIONREAD TIOCGWINSZ FIONBIO FIONCLEX FIOCLEX
@@ -85,7 +95,8 @@ _ALLOWED: Mapping[str, tuple[int | None, int | None, tuple[Condition, ...]]] = {
     "read": (0, 63, ()),
     "write": (1, 64, ()),
     "futex": (202, 98, ()),
-    "mmap": (9, 222, ()),
+    # shared anonymous memory outlives its mapping, beyond the limit on address space
+    "mmap": (9, 222, (NotBoth(3, _MAP_SHARED, _MAP_ANONYMOUS),)),
     "munmap": (11, 215, ()),
     "mprotect": (10, 226, ()),
     "brk": (12, 214, ()),

@@ -9,6 +9,7 @@ from . import codec
 
 _READING = frozenset({20, 21, 31, 33})  # SQLITE_READ, SQLITE_SELECT, SQLITE_FUNCTION, SQLITE_RECURSIVE
 _OK, _DENIED = 0, 1
+MOST_ROWS = 50_000
 
 
 def run(job: dict[str, Any], send: Callable[[object], None]) -> None:
@@ -35,9 +36,11 @@ def run(job: dict[str, Any], send: Callable[[object], None]) -> None:
     connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
     try:
         cursor = connection.execute(job["query"])
-        rows = [tuple(row) for row in cursor]
+        rows = [tuple(row) for row in cursor.fetchmany(MOST_ROWS + 1)]
+        if len(rows) > MOST_ROWS:
+            raise codec.Unsendable(f"more than {MOST_ROWS} rows")
+        answer = {"columns": [column[0] for column in cursor.description or ()], "rows": codec.encode(rows)}
     except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, MemoryError) as error:
         send({"raised": [type(error).__name__, str(error)[:300], bool(denied)]})
         return
-    columns = [column[0] for column in cursor.description or ()]
-    send({"columns": columns, "rows": codec.encode(rows)})
+    send(answer)

@@ -22,7 +22,13 @@ def mount(size_bytes: int, library: str, libc: ctypes.CDLL) -> None:
     for source, target, kind, flags, options in (
         (None, b"/", None, _PRIVATE_ALL, None),
         (library.encode(), LIBRARY.encode(), None, _BIND, None),
-        (b"scratch", FOLDER.encode(), b"tmpfs", _NOSUID_NODEV_NOEXEC, f"size={size_bytes},nr_inodes={MOST_FILES},mode=0777".encode()),
+        (
+            b"scratch",
+            FOLDER.encode(),
+            b"tmpfs",
+            _NOSUID_NODEV_NOEXEC,
+            f"size={size_bytes},nr_inodes={MOST_FILES},mode=0777".encode(),
+        ),
     ):
         if libc.mount(source, target, kind, ctypes.c_ulong(flags), options) != 0:
             raise OSError(ctypes.get_errno(), "a scratch folder could not be mounted", target.decode())

@@ -10,7 +10,21 @@ import errno
 import struct
 from dataclasses import dataclass
 
-from .policy import AUDIT_ARCH, Among, Condition, Keeps, Machine, Null, Other, Self, Without, absent, allowed, number_of
+from .policy import (
+    AUDIT_ARCH,
+    Among,
+    Condition,
+    Keeps,
+    Machine,
+    NotBoth,
+    Null,
+    Other,
+    Self,
+    Without,
+    absent,
+    allowed,
+    number_of,
+)
 
 _LOAD, _JUMP_EQUAL, _JUMP_ABOVE_OR_EQUAL, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _KILL_PROCESS, _ALLOW, _ERRNO = 0x80000000, 0x7FFF0000, 0x00050000
@@ -43,6 +57,8 @@ def _check(condition: Condition) -> list[tuple[int, int, int, int]]:
             return [load, *tests]
         case Without(bits=bits):
             return [load, (_JUMP_SET, _DENY, 0, bits)]
+        case NotBoth(one=one, other=other):
+            return [load, (_JUMP_SET, 0, 1, one), (_JUMP_SET, _DENY, 0, other)]
         case Other(value=value):
             return [load, (_JUMP_EQUAL, _DENY, 0, value)]
         case Null():

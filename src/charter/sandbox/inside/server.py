@@ -1,7 +1,7 @@
 """The fork server: one clean process that makes one jailed child per job and reports how it ended.
 
 It never sees a job: the child reads that from its own pipe once it is jailed. The control socket carries
-`{"cpu_s", "memory_bytes"}` with four descriptors (the job's input, standard output, standard error, results) one way, and
+`{"cpu_s", "memory_bytes"}` with the job's four descriptors (input, output, errors, results) one way, and
 `S` (started, with a pidfd), `X` (ended: wait status, processor seconds, largest resident size) or `E` (could not
 start: why) the other. When the socket closes, the trainer is gone, and so is everything here.
 """
@@ -117,9 +117,8 @@ def become_child(walls: Walls, bounds: Bounds, descriptors: list[int]) -> None:
 def _take_socket(descriptor: int) -> socket.socket:
     """The control socket, moved out of the way of 0 to 3, which belong to the children."""
     moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)
+    os.close(descriptor)  # the only one that was inherited besides 0 to 2
     os.dup2(2, 3)
-    os.closerange(4, moved)
-    os.closerange(moved + 1, 256)
     return socket.socket(fileno=moved)
 
 
