@@ -168,6 +168,41 @@ def test_a_value_means_outside_what_it_meant_inside(sandbox: Sandbox, expression
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        "b'[' * 100000",
+        "b'{\"ok\":' * 20000",
+        "b'{\"ok\":' + b'[' * 20000 + b']' * 20000 + b'}'",
+        "b'1e999999'",
+        "b'{\"ok\":NaN}'",
+        "b'{\"ok\":' + b'9' * 300000 + b'}'",
+        'b\'{"ok":3,"ok":{"t":"int","v":"zz"}}\'',
+        'b\'{"ok":"\\\\ud800"}\'',
+        "b'\\xff\\xfe\\x00'",
+        "b''",
+        "b'null'",
+        'b\'{"ok":{"t":"int","v":"\' + b\'f\' * 300000 + b\'"}}\'',
+        'b\'{"ok":{"t":"float","v":"0x\' + b\'1\' * 60 + b\'p99"}}\'',
+        'b\'{"ok":{"t":"tuple","v":\' * 3000 + b\'[]\' + b\'}}\' * 3000',
+        "b'{\"raised\":[\"' + b'A' * 200000 + b'\",\"\",false]}'",
+    ],
+)
+def test_a_raw_frame_is_an_answer_or_none(sandboxes: dict[str, Sandbox | str], body: str) -> None:
+    one = next(one for one in sandboxes.values() if not isinstance(one, str))
+    program = f"""
+import os
+def add(a, b):
+    body = {body}
+    view = memoryview((len(body).to_bytes(4, "big") + body) * 3)
+    while view: view = view[os.write(3, view):]
+    os._exit(0)
+"""
+    verdict = calls(one, program)
+    assert verdict.outcome in ("failed", "crashed", "output_limit"), verdict
+    assert (verdict.passed, verdict.total, len(verdict.note) < 2000) == (0, 3, True)
+
+
+@pytest.mark.parametrize(
     "check",
     [
         "set(_0) == {1}",
