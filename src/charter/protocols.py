@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from charter.types import Batch, Example, Group, Prompt, Score, Tree
+from charter.types import Batch, Example, Group, Pair, Prompt, Score, Tree
 
 
 @runtime_checkable
@@ -111,4 +111,13 @@ class ExampleSource(Protocol):
 
     def steps(self, examples_per_step: int, *, start: int = 1) -> Iterator[tuple[int, tuple[Example, ...]]]:
         """Yield (step, examples) for step = start, start + 1, …; a pure function of data, seed and step."""
+        ...
+
+
+@runtime_checkable
+class PairSource(Protocol):
+    """An endless, resumable order of pairs."""
+
+    def steps(self, pairs_per_step: int, *, start: int = 1) -> Iterator[tuple[int, tuple[Pair, ...]]]:
+        """Yield (step, pairs) for step = start, start + 1, …; a pure function of data, seed and step."""
         ...

@@ -272,3 +272,37 @@ def test_assets_are_listed_whether_here_or_not(tmp_path: Path, monkeypatch: pyte
     assert runner.invoke(assets_cli.app, ["get", "smollm2-135m"]).stdout.strip() == str(folder)
     unknown = runner.invoke(assets_cli.app, ["get", "nothing"])
     assert "There are: smollm2-135m" in str(unknown.exception)
+
+
+def test_dpo_says_what_it_will_do_with_pairs_of_a_file_and_with_its_own() -> None:
+    offline = facts(Recipe.model_validate({"method": "dpo", "model": "m", "data": {"pairs": "p.jsonl"}}))
+    assert offline["sizes"]["pairs in the run"] == 8 * 100
+    assert offline["formulas"]["loss of a pair"]["expression"].startswith("−[q log σ(0.1 h)")
+    assert offline["rewards"] == []
+    assert any("computed once" in note for note in offline["notes"])
+    online = facts(
+        Recipe.model_validate(
+            {
+                "method": "dpo",
+                "model": "m",
+                "data": {"prompts": "arithmetic:addition"},
+                "rewards": [{"name": "math"}],
+                "dpo": {"online": True, "online_label": "bradley_terry", "kind": "ipo", "beta": 0.5},
+            }
+        )
+    )
+    assert online["sizes"]["completions per step"] == 64
+    assert "exp(r_b − r_a)" in online["formulas"]["pairs"]["expression"]
+    assert "(h − 1)²" in online["formulas"]["loss of a pair"]["expression"]
+    assert online["rewards"][0]["name"] == "math"
+
+
+def test_memory_of_dpo_has_a_reference_only_where_pairs_are_new_in_every_step(model: Path) -> None:
+    pairs = {"method": "dpo", "model": str(model), "data": {"pairs": "p.jsonl"}}
+    offline = facts(Recipe.model_validate(pairs))["memory"]["bytes"]
+    assert offline["reference model"] == 0
+    assert "sampler cache" not in offline
+    new = {**pairs, "data": {"prompts": "arithmetic:addition"}, "rewards": [{"name": "math"}], "dpo": {"online": True}}
+    online = facts(Recipe.model_validate(new))["memory"]["bytes"]
+    assert online["reference model"] == online["weights"]
+    assert online["sampler cache"] > 0

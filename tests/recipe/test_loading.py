@@ -198,6 +198,10 @@ def test_reward_options_are_kept(tmp_path: Path) -> None:
         (["eval.k=[1, 4]"], "eval.k", "pass@4 needs 4 completions per prompt and eval.samples is 1"),
         (["learner.device=gpu"], "learner.device", "'gpu'"),
         (["method=sft"], "method", "no examples to imitate"),
+        (["method=dpo"], "method", "no pairs to learn from"),
+        (["method=dpo", "data.pairs=p.jsonl", "dpo.online=true"], "data.pairs", "would not be read"),
+        (["method=dpo", "data.pairs=p.jsonl", "dpo.online_label=bradley_terry"], "dpo.online_label", "were sampled"),
+        (["method=dpo", "dpo.online=true", "sampling.group_size=1"], "sampling.group_size", "the best and the worst"),
     ],
 )
 def test_numbers_that_make_no_sense_together(tmp_path: Path, overrides: list[str], key: str, part: str) -> None:
@@ -219,6 +223,8 @@ def test_numbers_that_make_no_sense_together(tmp_path: Path, overrides: list[str
         ["sampling.group_size=2"],
         ["learner.device=cuda:1"],
         ["method=sft", "data.examples=e.jsonl", "sampling.group_size=1"],
+        ["method=dpo", "data.pairs=p.jsonl", "sampling.group_size=1"],
+        ["method=dpo", "dpo.online=true", "dpo.online_label=bradley_terry"],
     ],
 )
 def test_their_neighbours_on_the_right_side_pass(tmp_path: Path, overrides: list[str]) -> None:

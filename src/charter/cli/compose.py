@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from charter import assets
-from charter.data import ExampleSet, PromptSet, load_examples, load_prompts
+from charter.data import ExampleSet, PairSet, PromptSet, load_examples, load_pairs, load_prompts
 from charter.errors import Problem, RecipeError
 from charter.recipe import DataTable, Recipe, check_recipe
 from charter.reward import Rubric, build_rubric
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 class Inputs:
     """Data and rewards of a recipe, read and checked against each other; no model is loaded yet.
 
-    prompts, rubric: of a recipe that samples. examples: of one that imitates.
+    prompts, rubric: of a recipe that samples. examples: of one that imitates. pairs: of one that prefers.
     """
 
     recipe: Recipe
     prompts: PromptSet | None
     examples: ExampleSet | None
     rubric: Rubric | None
+    pairs: PairSet | None = None
 
     def digest(self) -> str:
         """SHA-256 over the rows in their order: what a run that is resumed must find again."""
@@ -39,6 +40,8 @@ class Inputs:
             rows.update(json.dumps([prompt.id, prompt.messages, dict(prompt.fields)], default=str).encode())
         for example in self.examples.train.items if self.examples else ():
             rows.update(json.dumps([example.id, example.messages], default=str).encode())
+        for pair in self.pairs.train.items if self.pairs else ():
+            rows.update(json.dumps([pair.id, pair.prompt.messages, pair.a, pair.b, pair.p], default=str).encode())
         return rows.hexdigest()
 
 
@@ -49,17 +52,21 @@ def read_inputs(recipe: Recipe) -> Inputs:
     """
     check_recipe(recipe)
     examples = load_examples(recipe.data, recipe.seed) if recipe.method == "sft" else None
+    pairs = load_pairs(recipe.data, recipe.seed) if recipe.method == "dpo" and not recipe.dpo.online else None
     prompts = load_prompts(data_source(recipe.data), recipe.seed) if recipe.data.prompts is not None else None
     rubric = build_rubric(recipe.rewards) if recipe.rewards and prompts is not None else None
     if rubric is not None and prompts is not None:
         problems: Sequence[Problem] = rubric.check_columns(prompts.columns, recipe.data.prompts or "data")
         if problems:
             raise RecipeError(problems)
-    if prompts is not None and recipe.method == "grpo":
-        prompts.train.steps(recipe.grpo.prompts_per_step)  # refuses a step larger than the data
+    if prompts is not None and recipe.samples:
+        per_step = recipe.grpo.prompts_per_step if recipe.method == "grpo" else recipe.dpo.pairs_per_step
+        prompts.train.steps(per_step)  # refuses a step larger than the data
     if examples is not None:
         examples.steps(recipe.sft.examples_per_step)
-    return Inputs(recipe=recipe, prompts=prompts, examples=examples, rubric=rubric)
+    if pairs is not None:
+        pairs.steps(recipe.dpo.pairs_per_step)
+    return Inputs(recipe=recipe, prompts=prompts, examples=examples, rubric=rubric, pairs=pairs)
 
 
 def data_source(table: DataTable) -> DataTable:
@@ -85,9 +92,10 @@ def load_model(recipe: Recipe, folder: Path | None = None) -> Policy:
 def check_lengths(inputs: Inputs, policy: Policy) -> None:
     """Tokenize all data once, so that a row that cannot be used ends the run before it begins, not in its night.
 
-    Raises DataError for a prompt or example that does not fit.
+    Raises DataError for a prompt, example or pair that does not fit.
     """
     from charter.sampler.local import prompt_tokens
+    from charter.train.preference import pair_tree
     from charter.train.sft import imitation_batch
 
     recipe = inputs.recipe
@@ -98,6 +106,10 @@ def check_lengths(inputs: Inputs, policy: Policy) -> None:
         most = min(recipe.sft.max_tokens, policy.max_positions or recipe.sft.max_tokens)
         for example in inputs.examples.train.items:
             imitation_batch([example], policy.chat.encode_example, most)
+    if inputs.pairs is not None:
+        most = min(recipe.dpo.max_tokens, policy.max_positions or recipe.dpo.max_tokens)
+        for pair in inputs.pairs.train.items:
+            pair_tree(pair, policy.chat.encode_example, most)
 
 
 def make_learner(recipe: Recipe, policy: Policy, *, microbatch_tokens: int | None = None) -> LocalLearner:
@@ -112,9 +124,9 @@ def make_learner(recipe: Recipe, policy: Policy, *, microbatch_tokens: int | Non
     if recipe.lora is not None:
         lora = recipe.lora
         adapters = Adapters.inject(policy, rank=lora.rank, alpha=lora.alpha, targets=lora.targets, seed=recipe.seed)
-    samples = recipe.method == "grpo"
     reference = None
-    if samples and recipe.grpo.kl_coef > 0 and adapters is None:
+    needed = recipe.samples and (recipe.method == "dpo" or recipe.grpo.kl_coef > 0)
+    if needed and adapters is None:
         reference = load_model(recipe)
         reference.module.requires_grad_(False)
     return LocalLearner(

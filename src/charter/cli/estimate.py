@@ -1,6 +1,6 @@
 """How much memory a recipe's training needs, from the model's config.json and file headers alone.
 
-weights 4N, gradients 4n, AdamW 8n (two float32 moments), reference 4N where a KL needs one; N all parameters and
+weights 4N, gradients 4n, AdamW 8n (two float32 moments), reference 4N where one is held; N all parameters and
 n the trained ones; sampler cache 2 · layers · kv_heads · head_dim · bytes · tokens; activations per token of a
 micro-batch; one chunk of logits and of their gradient.
 """
@@ -76,9 +76,10 @@ def memory_parts(recipe: Recipe, shape: Shape, total_memory: int) -> dict[str, i
     trained = lora_parameters(recipe.lora, shape) if recipe.lora else everything
     adapters = trained if recipe.lora else 0
     # adapters switched off are the reference already
-    reference = everything if recipe.method == "grpo" and recipe.grpo.kl_coef > 0 and not recipe.lora else 0
+    needed = recipe.samples and (recipe.method == "dpo" or recipe.grpo.kl_coef > 0)
+    reference = everything if needed and not recipe.lora else 0
     tokens = microbatch_tokens(recipe, shape, total_memory)
-    if recipe.method == "grpo":
+    if recipe.samples:
         tokens = min(tokens, sampled_tokens(recipe))
     parts = {
         "weights": 4 * (everything + adapters),
@@ -88,7 +89,7 @@ def memory_parts(recipe: Recipe, shape: Shape, total_memory: int) -> dict[str, i
         "activations of a micro-batch": activation_bytes_per_token(recipe, shape) * tokens,
         "logits chunk": 2 * logits_chunk_bytes(shape),
     }
-    if recipe.method == "grpo":
+    if recipe.samples:
         parts["sampler cache"] = cache_bytes_per_token(recipe, shape) * sampled_tokens(recipe)
     return parts
 
@@ -113,7 +114,8 @@ def microbatch_tokens(recipe: Recipe, shape: Shape, total_memory: int) -> int:
 
 def sampled_tokens(recipe: Recipe) -> int:
     """Most tokens that one step samples."""
-    return recipe.grpo.prompts_per_step * recipe.sampling.group_size * recipe.sampling.max_new_tokens
+    prompts = recipe.dpo.pairs_per_step if recipe.method == "dpo" else recipe.grpo.prompts_per_step
+    return prompts * recipe.sampling.group_size * recipe.sampling.max_new_tokens
 
 
 def cache_bytes_per_token(recipe: Recipe, shape: Shape) -> int:

@@ -46,11 +46,12 @@ def facts(recipe: Recipe) -> dict[str, Any]:
         {"method", "model", "sizes", "formulas": {name: {"expression", "source"}}, "rewards", "schedule",
         "memory": {"bytes", "peak_bytes", …} or None, "notes", "recipe_hash"}.
     """
+    from charter.cli.explain_preference import pair_formulas
     from charter.cli.explain_rewards import reward_facts
     from charter.recipe import check_recipe, recipe_hash
 
     check_recipe(recipe)
-    formulas = _grpo_formulas(recipe) if recipe.method == "grpo" else _sft_formulas(recipe)
+    formulas = {"grpo": _grpo_formulas, "sft": _sft_formulas, "dpo": pair_formulas}[recipe.method](recipe)
     memory, notes = _memory(recipe)
     return {
         "method": recipe.method,
@@ -59,7 +60,7 @@ def facts(recipe: Recipe) -> dict[str, Any]:
         "data": {key: value for key, value in recipe.data.model_dump().items() if value not in (None, {})},
         "sizes": _sizes(recipe),
         "formulas": {name: {"expression": f.expression, "source": f.source} for name, f in formulas.items()},
-        "rewards": [reward_facts(reward) for reward in recipe.rewards] if recipe.method == "grpo" else [],
+        "rewards": [reward_facts(reward) for reward in recipe.rewards] if recipe.samples else [],
         "schedule": _schedule(recipe),
         "memory": memory,
         "notes": notes + _notes(recipe),
@@ -79,6 +80,10 @@ def _sizes(recipe: Recipe) -> dict[str, int]:
             "optimizer updates": steps,
             "longest conversation, tokens": recipe.sft.max_tokens,
         }
+    if recipe.method == "dpo":
+        from charter.cli.explain_preference import pair_sizes
+
+        return pair_sizes(recipe)
     completions = recipe.grpo.prompts_per_step * recipe.sampling.group_size
     sizes = {
         "steps": steps,
@@ -190,12 +195,16 @@ def _memory(recipe: Recipe) -> tuple[dict[str, Any] | None, list[str]]:
         "sampler cache bytes per token": cache_bytes_per_token(recipe, shape),
     }
     notes = ["memory counts completions; each prompt adds its own tokens, once per group"]
-    return memory, notes if recipe.method == "grpo" else []
+    return memory, notes if recipe.samples else []
 
 
 def _notes(recipe: Recipe) -> list[str]:
     if recipe.method == "sft":
         return []
+    if recipe.method == "dpo":
+        from charter.cli.explain_preference import pair_notes
+
+        return pair_notes(recipe)
     notes: list[str] = []
     if recipe.grpo.kl_coef == 0:
         notes.append("kl_coef is 0: no reference model is held")

@@ -62,7 +62,7 @@ class HeldOut:
             threshold=settings.threshold,
             ks=[k for k in settings.k if k <= completions],
         )
-        refuse_failures(scored, self.recipe.grpo.max_error_rate)
+        refuse_failures(scored, self.recipe.max_error_rate)
         left_out = {"abstained": accuracy.abstained, "failed": accuracy.failed}
         return {"temperature": temperature, **accuracy.record(), "reward": accuracy.reward, **left_out}, scored
 

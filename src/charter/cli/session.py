@@ -16,6 +16,7 @@ import torch
 from charter.cli.compose import Inputs, check_lengths, load_model, make_learner
 from charter.cli.display import Display, Facts
 from charter.cli.heldout import HeldOut, drop_evaluations_after, summarise
+from charter.cli.references import reference_of_pairs
 from charter.errors import DivergedError, Problem, RewardError, RunError, StoreError
 from charter.learner.local import LearnerState, LocalLearner
 from charter.recipe import Recipe, differences, dump_recipe, load_recipe, matters_for_resume
@@ -28,6 +29,7 @@ from charter.run.manifest import build_manifest
 from charter.run.store import RunStore
 from charter.sampler.local import LocalSampler
 from charter.train.grpo import grpo
+from charter.train.preference import ReferenceLogprobs, dpo, online_dpo
 from charter.train.sft import sft
 from charter.types import Update
 
@@ -62,6 +64,7 @@ class _Run:
     learner: LocalLearner
     sampler: LocalSampler
     held_out: HeldOut | None
+    reference: ReferenceLogprobs | None
     display: Display
     watch: Watch
     train_s: float
@@ -112,7 +115,7 @@ def _open_store(inputs: Inputs, folder: Path, resume: bool) -> RunStore:
         if matters_for_resume(key) or (key == "run.steps" and recipe.optimizer.schedule != "constant")
     ]
     if store.manifest["hashes"]["data"] != inputs.digest():
-        source = recipe.data.prompts or recipe.data.examples
+        source = recipe.data.prompts or recipe.data.examples or recipe.data.pairs
         changed.append(
             Problem(where="data", found=f"the rows of {source} are not those the run began with", fix="put them back")
         )
@@ -162,11 +165,12 @@ async def _begin(inputs: Inputs, store: RunStore, folder: Path, display: Display
             steps=recipe.run.steps, folder=str(folder), first=step + 1,
         )
     )  # fmt: skip
+    reference = reference_of_pairs(inputs, learner, folder) if inputs.pairs is not None else None
     tokenizer = policy.chat.tokenizer
     special = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
     run = _Run(
-        inputs=inputs, store=store, checkpoints=checkpoints, learner=learner, sampler=sampler,
-        held_out=held_out, display=display, watch=Watch(Settings(special_tokens=special)), train_s=trained,
+        inputs=inputs, store=store, checkpoints=checkpoints, learner=learner, sampler=sampler, held_out=held_out,
+        reference=reference, display=display, watch=Watch(Settings(special_tokens=special)), train_s=trained,
     )  # fmt: skip
     return run, step + 1
 
@@ -226,8 +230,16 @@ def _updates(run: _Run, start: int) -> AsyncGenerator[Update]:
     if recipe.method == "sft":
         assert inputs.examples is not None
         return sft(inputs.examples, run.learner.policy.chat.encode_example, run.learner, recipe.sft, start=start)
+    if run.reference is not None:
+        assert inputs.pairs is not None
+        encode = run.learner.policy.chat.encode_example
+        return dpo(inputs.pairs, encode, run.reference, run.learner, recipe.dpo, start=start)
     assert inputs.prompts is not None
     assert inputs.rubric is not None
+    if recipe.method == "dpo":
+        return online_dpo(
+            inputs.prompts.train, run.sampler, inputs.rubric, run.learner, recipe.dpo, recipe.sampling, start=start
+        )
     return grpo(
         inputs.prompts.train,
         run.sampler,

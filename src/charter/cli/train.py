@@ -26,7 +26,7 @@ def command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Load and check everything; train nothing.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="One line per step instead of a live panel.")] = False,
 ) -> None:
-    """Train a model as a recipe says (GRPO, SFT). Ctrl-C once finishes the step and saves; twice stops now."""
+    """Train a model as a recipe says (GRPO, DPO, SFT). Ctrl-C once finishes the step and saves; twice stops now."""
     from charter.errors import UsageError
     from charter.recipe import load_recipe
 
@@ -163,6 +163,8 @@ def _rehearse(recipe: Recipe) -> str:
         )
     if inputs.examples is not None:
         lines.append(f"examples   {len(inputs.examples.train)} from {inputs.examples.source}")
+    if inputs.pairs is not None:
+        lines.append(f"pairs      {len(inputs.pairs.train)} from {inputs.pairs.source}")
     if rubric is not None:
         lines.append("rewards    " + ", ".join(f"{name} × {rule}" for name, rule in rubric.rules.items()))
     lines.append(f"learner    at most {learner.microbatch_tokens} tokens in one forward")

@@ -1,4 +1,4 @@
-"""A [data] table → prompts to train on, prompts held out, examples to imitate."""
+"""A [data] table → prompts to train on, prompts held out, examples to imitate, pairs to prefer by."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from charter.data.messages import check_template, example_messages, prompt_messages
+from charter.data.messages import check_template, example_messages, pair_messages, prompt_messages
 from charter.data.ordering import EpochOrder, PromptSource
 from charter.data.procedural import generate_rows, is_procedural
 from charter.data.reading import Located, read_rows
 from charter.data.settings import DataSettings
 from charter.errors import DataError
-from charter.types import Example, Message, Prompt
+from charter.types import Example, Message, Pair, Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,19 @@ class ExampleSet:
     def steps(self, examples_per_step: int, *, start: int = 1) -> Iterator[tuple[int, tuple[Example, ...]]]:
         """Yield (step, examples) without end, as `EpochOrder.steps`."""
         return self.train.steps(examples_per_step, start=start)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairSet:
+    """Pairs to learn a preference from; train: the order to train in. dropped: identical rows that were left out."""
+
+    train: EpochOrder[Pair]
+    source: str
+    dropped: int = 0
+
+    def steps(self, pairs_per_step: int, *, start: int = 1) -> Iterator[tuple[int, tuple[Pair, ...]]]:
+        """Yield (step, pairs) without end, as `EpochOrder.steps`."""
+        return self.train.steps(pairs_per_step, start=start)
 
 
 def load_prompts(table: DataSettings, seed: int) -> PromptSet:
@@ -119,7 +132,37 @@ def load_examples(table: DataSettings, seed: int) -> ExampleSet:
     )
 
 
-T = TypeVar("T", Prompt, Example)
+def load_pairs(table: DataSettings, seed: int) -> PairSet:
+    """Read and validate pairs of answers, and drop repeats.
+
+    Args:
+        table: a recipe's [data]; where it has prompts too, template, options and size are theirs.
+        seed: fixes the order.
+
+    Raises:
+        DataError: naming the file, the line, what was found and what was expected.
+        MissingExtra: the source needs a package that is not installed.
+    """
+    if table.pairs is None:
+        raise DataError("data.pairs is not set. Name a .jsonl or .parquet file or hf:NAME")
+    source = table.pairs
+    if is_procedural(source):
+        raise DataError(f"{source}: it makes questions, not pairs of answers. Name a file or hf:NAME")
+    own = table.prompts is None
+    template = table.template if own else None
+    if template is not None:
+        check_template(template)
+    pairs: dict[str, tuple[str, Pair]] = {}
+    dropped = 0
+    for where, row in read_rows(source, table.options if own else {}, table.size if own else None):
+        messages, a, b, p = pair_messages(row, where, template, table.system)
+        name = _identity(row, where, messages, {"chosen": a, "rejected": b, "p": p})
+        dropped += _add(pairs, where, Pair(id=name, prompt=Prompt(id=name, messages=messages), a=a, b=b, p=p))
+    _refuse_empty(source, pairs)
+    return PairSet(train=EpochOrder([pair for _, pair in pairs.values()], seed, source), source=source, dropped=dropped)
+
+
+T = TypeVar("T", Prompt, Example, Pair)
 
 
 def _rows(source: str, table: DataSettings, seed: int) -> Iterator[Located]:

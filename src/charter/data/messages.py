@@ -64,6 +64,53 @@ def example_messages(row: Mapping[str, Any], where: str, system: str | None) -> 
     return _with_system(messages, system, where)
 
 
+def pair_messages(
+    row: Mapping[str, Any], where: str, template: str | None, system: str | None
+) -> tuple[tuple[Message, ...], str, str, float]:
+    """(prompt, chosen, rejected, p) of a row: `chosen` and `rejected` beside a prompt, and perhaps `p`.
+
+    The prompt: as in `prompt_messages`, or `messages`, or what two whole conversations in `chosen` and `rejected` have
+    before their last turn. An answer: a text, or a list that ends with the one assistant turn. p: the probability that
+    `chosen` is the better one, 1 where the row does not say.
+
+    Raises:
+        DataError: naming the row, what is missing or wrong in it, and what was expected.
+    """
+    for column in ("chosen", "rejected"):
+        if column not in row:
+            raise _no_column(where, repr(column), row, "add it")
+    chosen, rejected = (_answer(row[name], f"{where}: {name}") for name in ("chosen", "rejected"))
+    asked = row
+    if "messages" in row:
+        asked = {**row, "prompt": row["messages"]}
+    elif chosen[0] and template is None and not any(name in row for name in _TEXT_COLUMNS):
+        if chosen[0] != rejected[0]:
+            raise DataError(f"{where}: chosen and rejected are answers to different conversations. Repair the row")
+        asked = {"prompt": chosen[0]}
+    elif chosen[0] or rejected[0]:
+        raise DataError(
+            f"{where}: the row has a prompt, and its answers are whole conversations. Keep the last turn of chosen and "
+            "rejected, or remove the prompt"
+        )
+    prompt = prompt_messages(asked, where, template, system)
+    if chosen[1] == rejected[1]:
+        raise DataError(f"{where}: chosen and rejected are the same answer, so nothing is preferred. Remove the row")
+    p = row.get("p")
+    if p is not None and (isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 1):
+        raise DataError(f"{where}: p is {p!r}, expected a probability from 0 to 1 that chosen is the better answer")
+    return prompt, chosen[1], rejected[1], 1.0 if p is None else float(p)
+
+
+def _answer(value: Any, where: str) -> tuple[list[Message], str]:
+    """(turns before it, text) of an answer."""
+    if isinstance(value, list):
+        messages = conversation(value, where)
+        if messages[-1]["role"] != "assistant":
+            raise DataError(f"{where} ends with a turn of the role {messages[-1]['role']!r}, expected the assistant's")
+        return list(messages[:-1]), messages[-1]["content"]
+    return [], _message("assistant", _text(value, where), where)["content"]
+
+
 def conversation(value: Any, where: str) -> tuple[Message, ...]:
     """A list of {"role", "content"} → messages.
 

@@ -160,9 +160,9 @@ class LocalLearner:
                 rows[group].append(row[: len(branch.tokens)])
         return rows
 
-    def release_reference(self) -> None:
-        """Let go of the reference policy: what is needed of it has been written down."""
-        self._reference = None
+    def use_reference(self, reference: Policy | None) -> None:
+        """Hold this policy as the reference from now on; None lets it go."""
+        self._reference = reference
 
     def _apply(self, pooled: _Pooled, rate: float, skipped: float) -> dict[str, float]:
         """Clip and take the optimizer's step, unless something is not finite."""

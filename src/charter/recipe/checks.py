@@ -29,9 +29,11 @@ _CLIPPED = {
 def conflicts(recipe: Recipe) -> tuple[Conflict, ...]:
     """Everything in the recipe that cannot be meant, in the order of the tables."""
     found = [*_every_method(recipe), *reward_conflicts(recipe)]
-    if recipe.method == "grpo":
+    if recipe.method == "dpo":
+        found += _dpo(recipe)
+    elif recipe.method == "grpo":
         found += [
-            *_grpo_needs(recipe),
+            *_sampling_needs(recipe),
             *_sampling(recipe),
             *_clip_range(recipe),
             *_kl(recipe),
@@ -106,18 +108,47 @@ def _every_method(recipe: Recipe) -> Iterator[Conflict]:
         )
 
 
-def _grpo_needs(recipe: Recipe) -> Iterator[Conflict]:
+def _dpo(recipe: Recipe) -> Iterator[Conflict]:
+    if recipe.dpo.online:
+        yield from _sampling_needs(recipe)
+        yield from _sampling(recipe)
+        if recipe.data.pairs is not None:
+            yield Conflict(
+                key="data.pairs",
+                found="dpo.online = true makes its pairs from the policy's own completions, so these would not be read",
+                fix="Leave data.pairs out, or set dpo.online to false",
+                others=("dpo.online",),
+            )
+        return
+    if recipe.data.pairs is None:
+        yield Conflict(
+            key="data.pairs",
+            found='method = "dpo" has no pairs to learn from',
+            fix='Set data.pairs to a .jsonl or .parquet path or "hf:NAME", or sample them with dpo.online = true',
+            others=("method",),
+        )
+    if recipe.dpo.online_label != "hard":
+        yield Conflict(
+            key="dpo.online_label",
+            found=f"{recipe.dpo.online_label!r} labels pairs that were sampled, and dpo.online is false",
+            fix="Leave it out, or set dpo.online to true; pairs that were read have their own p",
+            others=("dpo.online",),
+        )
+
+
+def _sampling_needs(recipe: Recipe) -> Iterator[Conflict]:
+    name = "dpo.online = true" if recipe.method == "dpo" else f'method = "{recipe.method}"'
     if recipe.data.prompts is None:
         yield Conflict(
             key="data.prompts",
-            found='method = "grpo" has no prompts to sample from',
+            found=f"{name} has no prompts to sample from",
             fix='Set data.prompts to a file, "arithmetic:addition", "reasoning_gym:TASK" or "hf:NAME"',
             others=("method",),
         )
     if not recipe.rewards:
         yield Conflict(
             key="rewards",
-            found='method = "grpo" has no rewards, so nothing would be learned',
+            found=f"{name} has no rewards, so nothing would be learned",
             fix='Add a table [[rewards]] with a name, for instance name = "math"',
             others=("method",),
         )
@@ -128,7 +159,9 @@ def _sampling(recipe: Recipe) -> Iterator[Conflict]:
     if sampling.group_size == 1:
         yield Conflict(
             key="sampling.group_size",
-            found=f"the estimator {grpo.advantage!r} compares the completions of one prompt, and a group of 1 has none "
+            found="a pair is the best and the worst completion of one prompt, and a group of 1 has only one"
+            if recipe.method == "dpo"
+            else f"the estimator {grpo.advantage!r} compares the completions of one prompt, and a group of 1 has none "
             "to compare with: every advantage would be 0",
             fix="Use a group_size of 2 or more (8 is usual)",
         )

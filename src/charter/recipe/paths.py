@@ -10,6 +10,7 @@ from pathlib import Path
 
 from charter.recipe.tables import DataTable, Recipe, RewardTable
 
+_DATA_FILES = ("prompts", "examples", "pairs")
 _FILE_SUFFIXES = {".csv", ".json", ".jsonl", ".parquet", ".py", ".toml", ".txt"}
 
 
@@ -28,7 +29,11 @@ def with_found_files(recipe: Recipe, folder: Path, overridden: set[str]) -> Reci
         return _from_here(name, order)
 
     data = recipe.data.model_copy(
-        update={key: found(name, f"data.{key}") for key in ("prompts", "examples") if (name := _name(recipe.data, key))}
+        update={
+            key: found(name, f"data.{key}")
+            for key in ("prompts", "examples", "pairs")
+            if (name := _name(recipe.data, key))
+        }
     )
     rewards = [_reward(reward, f"rewards.{index}", found) for index, reward in enumerate(recipe.rewards)]
     beside = folder / recipe.model
@@ -37,7 +42,7 @@ def with_found_files(recipe: Recipe, folder: Path, overridden: set[str]) -> Reci
 
 
 def _name(table: DataTable, key: str) -> str | None:
-    return table.prompts if key == "prompts" else table.examples
+    return {"prompts": table.prompts, "examples": table.examples, "pairs": table.pairs}[key]
 
 
 def _reward(reward: RewardTable, key: str, found: Callable[[str, str], str]) -> RewardTable:

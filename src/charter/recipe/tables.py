@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_serializer
 
-Method = Literal["grpo", "sft"]
+Method = Literal["grpo", "sft", "dpo"]
 AdvantageName = Literal["center", "standardize", "leave_one_out", "batch_std", "max_rl"]
 LossName = Literal["reinforce", "clip", "gspo", "cispo", "sapo", "dppo_tv"]
 AggregationName = Literal["token", "sequence", "constant", "prompt"]
@@ -45,7 +45,7 @@ def described(text: str, default: Any = ..., *, unit: str | None = None) -> Any:
 
 
 class DataTable(Table):
-    """[data]: where prompts (GRPO) or examples (SFT) come from."""
+    """[data]: where prompts (GRPO), examples (SFT) or pairs (DPO) come from."""
 
     prompts: str | None = described(
         "Prompts to sample from: a .jsonl or .parquet path, arithmetic:addition, programs:tiny, reasoning_gym:TASK, "
@@ -53,6 +53,11 @@ class DataTable(Table):
         None,
     )
     examples: str | None = described('Conversations to imitate (method = "sft"): .jsonl, .parquet or hf:NAME.', None)
+    pairs: str | None = described(
+        'Pairs of answers (method = "dpo"), rows of prompt, chosen, rejected and perhaps p: .jsonl, .parquet or '
+        "hf:NAME.",
+        None,
+    )
     template: str | None = described(
         "The question to ask, with {column} placeholders filled from the row ({metadata.name} too); a user turn.",
         None,
@@ -187,6 +192,33 @@ class SftTable(Table):
     max_tokens: PositiveInt = described("Conversations longer than this are refused, by name.", 2048, unit="tokens")
 
 
+class DpoTable(Table):
+    """[dpo]: which of two answers is the better one. Formulas: `charter explain`, docs/dpo.md."""
+
+    pairs_per_step: PositiveInt = described(
+        "Pairs per step; online: prompts per step, a pair of each.", 8, unit="pairs"
+    )
+    kind: Literal["dpo", "ipo", "length_normalized"] = described("Pairwise loss.", "dpo")
+    beta: PositiveFloat = described("Strength of the tie to the starting model, per nat.", 0.1)
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5, allow_inf_nan=False)] = described(
+        "Share of the labels believed to be flipped (cDPO).", 0.0
+    )
+    max_tokens: PositiveInt = described(
+        "Pairs of which prompt and longer answer have more than this are refused, by name.", 2048, unit="tokens"
+    )
+    online: bool = described(
+        "Sample group_size completions per prompt from the current policy, and pair the best with the worst by the "
+        "rewards; where all are equal there is no pair.",
+        False,
+    )
+    online_label: Literal["hard", "bradley_terry"] = described(
+        "p of a sampled pair: 1, or the Bradley-Terry probability 1 / (1 + exp(r_worst - r_best)).", "hard"
+    )
+    max_error_rate: Fraction = described(
+        "Share of a step's completions whose reward may fail before the run stops.", 0.1
+    )
+
+
 class OptimizerTable(Table):
     """[optimizer]: AdamW and its schedule."""
 
@@ -258,6 +290,7 @@ class Recipe(Table):
     rewards: list[RewardTable] = Field(default_factory=list[RewardTable])
     grpo: GrpoTable = Field(default_factory=GrpoTable)
     sft: SftTable = Field(default_factory=SftTable)
+    dpo: DpoTable = Field(default_factory=DpoTable)
     optimizer: OptimizerTable = Field(default_factory=OptimizerTable)
     learner: LearnerTable = Field(default_factory=LearnerTable)
     lora: LoraTable | None = Field(
@@ -265,3 +298,13 @@ class Recipe(Table):
     )
     run: RunTable = Field(default_factory=RunTable)
     eval: EvalTable = Field(default_factory=EvalTable)
+
+    @property
+    def samples(self) -> bool:
+        """Whether its steps draw completions and score them."""
+        return self.method == "grpo" or (self.method == "dpo" and self.dpo.online)
+
+    @property
+    def max_error_rate(self) -> float:
+        """Share of completions whose reward may fail, as the method's own table says."""
+        return self.dpo.max_error_rate if self.method == "dpo" else self.grpo.max_error_rate

@@ -11,35 +11,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 
+from charter.run.metric import INF, Metric
+from charter.run.metric import entry as _metric
+from charter.run.metrics_pairs import PAIR_METRICS
 from charter.types import Score, Scored
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """What one number in metrics.jsonl means.
-
-    name: as written; `<name>` stands for one part of the name, e.g. a reward's. formula: how it is computed.
-    unit: of the value. healthy: lowest and highest value of an ordinary run, or None where there is no such
-    range. meaning: what it tells, in words.
-    """
-
-    name: str
-    formula: str
-    unit: str
-    healthy: tuple[float, float] | None
-    meaning: str
-
-
-def _metric(
-    name: str, formula: str, unit: str, meaning: str, healthy: tuple[float, float] | None = None
-) -> tuple[str, Metric]:
-    return name, Metric(name=name, formula=formula, unit=unit, healthy=healthy, meaning=meaning)
-
-
-INF = math.inf
 
 METRICS: dict[str, Metric] = dict(
     [
@@ -91,7 +68,7 @@ METRICS: dict[str, Metric] = dict(
             "reward/<name>/error_rate",
             "completions on which this reward broke / completions it was asked about",
             "share",
-            "Above grpo.max_error_rate the run stops.",
+            "Above max_error_rate the run stops.",
             (0.0, 0.1),
         ),
         _metric(
@@ -227,6 +204,7 @@ METRICS: dict[str, Metric] = dict(
             "Updates that did not happen.",
             (0.0, 0.0),
         ),
+        *PAIR_METRICS,
         _metric("examples", "conversations in the step", "examples", "Imitation: size of the step.", (1.0, INF)),
         _metric(
             "eval/accuracy",
