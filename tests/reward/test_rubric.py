@@ -180,6 +180,13 @@ def test_the_probe_finds_a_reference_that_loses_and_an_empty_text_that_wins() ->
         "reward 'up' gives an empty completion of prompt p its maximum, 1",
     ]
     assert asyncio.run(probe(load_reward("exact"), [PROMPT])) == []
+    wordy = Fixed("wordy", [scored(0.0), scored(1.0)])
+    assert asyncio.run(probe(wordy, [PROMPT] * 5))[3:] == ["reward 'wordy': and 2 more like these"]
+    broken = Upside("up", [failed("no disk"), failed("no disk")])
+    assert asyncio.run(probe(broken, [PROMPT])) == [
+        "reward 'up' fails on the reference answer of prompt p: no disk. "
+        "Check the reference column and the reward's options"
+    ]
     (sentence,) = asyncio.run(probe(load_reward("exact", answer="missing"), [PROMPT]))
     assert sentence.startswith("reward 'exact' fails on an empty completion of prompt p: row p has no column 'missing'")
 

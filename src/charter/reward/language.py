@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -55,10 +55,12 @@ class LanguageOptions(BaseModel):
 
 
 @lru_cache(maxsize=65_536)
-def script_of(letter: str) -> str | None:
-    """The script of one character; None for digits, signs and scripts that are not listed."""
-    code = ord(letter)
-    return next((s for s, ranges in SCRIPTS.items() if any(low <= code <= high for low, high in ranges)), None)
+def script_of(character: str) -> str | None:
+    """The script of a letter, "other" for one that is not listed; None for digits and signs."""
+    if not character.isalpha():
+        return None
+    code = ord(character)
+    return next((s for s, ranges in SCRIPTS.items() if any(low <= code <= high for low, high in ranges)), "other")
 
 
 def _without_pairs(text: str, mark: str) -> str:
@@ -85,21 +87,36 @@ def stretches(text: str) -> Iterator[str]:
 
 
 def _scripts(text: str) -> Counter[str]:
-    counted: Counter[str] = Counter()
-    for letter, times in Counter(text).items():
-        if letter.isalpha() and (script := script_of(letter)) is not None:
-            counted[script] += times
-        elif letter.isalpha():
-            counted["other"] += times
-    return counted
+    return Counter(script for script in map(script_of, text) if script is not None)
+
+
+def _speakers(lists: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """Word or letter → the languages that list it."""
+    found: dict[str, list[str]] = {}
+    for code, entries in lists.items():
+        for entry in entries:
+            found.setdefault(entry, []).append(code)
+    return found
+
+
+_WORD_OF = _speakers(FUNCTION_WORDS)
+_LETTER_OF = _speakers(EXCLUSIVE)
 
 
 def _votes(text: str, rivals: Sequence[str]) -> dict[str, int]:
-    """Function words of each language in the text, with the letters that only it has."""
-    words = Counter(_WORD.findall(text.lower().replace("’", "'")))
-    votes = {code: sum(words[word] for word in FUNCTION_WORDS.get(code, ()) if word in words) for code in rivals}
-    for code in rivals:
-        votes[code] += sum(text.count(letter) for letter in EXCLUSIVE.get(code, ""))
+    """Function words of each language in the text, with the letters that only it has.
+
+    It goes over the text, not over the lists: a text of very many short sentences would pay for the lists in each.
+    """
+    votes = dict.fromkeys(rivals, 0)
+    for word in _WORD.findall(text.lower().replace("’", "'")):
+        for code in _WORD_OF.get(word, ()):
+            if code in votes:
+                votes[code] += 1
+    for letter in _LETTER_OF.keys() & set(text):
+        for code in _LETTER_OF[letter]:
+            if code in votes:
+                votes[code] += text.count(letter)
     return votes
 
 

@@ -20,6 +20,9 @@ from charter.reward.composition import Rule, check_gates, compose
 from charter.reward.runtime import NamedReward, Verdict, checked, failed
 from charter.types import Group, Prompt, Score
 
+MOST_SENTENCES = 3
+"""Of the probe about one reward: what is wrong with one prompt is mostly wrong with all."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
@@ -150,8 +153,9 @@ async def probe(reward: Reward, prompts: Sequence[Prompt]) -> list[str]:
             sentences += await probe(one, prompts)
         if not isinstance(one, NamedReward) or one.maximum is None:
             continue
-        for prompt in prompts:
-            sentences += await _probe_prompt(one, prompt, one.maximum)
+        said = [sentence for prompt in prompts for sentence in await _probe_prompt(one, prompt, one.maximum)]
+        more = len(said) - MOST_SENTENCES
+        sentences += said[:MOST_SENTENCES] + ([f"reward {one.name!r}: and {more} more like these"] if more > 0 else [])
     return sentences
 
 
@@ -160,14 +164,14 @@ async def _probe_prompt(reward: NamedReward, prompt: Prompt, maximum: float) -> 
     right, empty = await reward.score(as_group(prompt, ["" if known is None else known, ""]))
     sentences = []
     if known is not None and (right.value is None or right.value < maximum):
-        said = f"{right.value:g}" if right.value is not None else right.status
-        because = f" ({right.note})" if right.note else ""
-        sentences.append(
-            f"reward {reward.name!r} gives the reference answer of prompt {prompt.id} {said}, "
-            f"not {maximum:g}{because}. "
-            "Check the reference column and the reward's options"
-        )
-    elif empty.status == "failed":
+        answer = f"the reference answer of prompt {prompt.id}"
+        if right.value is not None:
+            because = f" ({right.note})" if right.note else ""
+            said = f"gives {answer} {right.value:g}, not {maximum:g}{because}"
+        else:
+            said = f"{'fails' if right.status == 'failed' else 'abstains'} on {answer}: {right.note}"
+        sentences.append(f"reward {reward.name!r} {said}. Check the reference column and the reward's options")
+    elif empty.status == "failed":  # said already where the reference failed too
         sentences.append(f"reward {reward.name!r} fails on an empty completion of prompt {prompt.id}: {empty.note}")
     if empty.value is not None and empty.value >= maximum:
         sentences.append(
