@@ -310,7 +310,10 @@ def test_explain_says_where_the_program_is() -> None:
     from pathlib import Path
 
     from charter.cli.explain_rewards import reward_facts
-    from charter.recipe import load_recipe
+    from charter.recipe import RewardTable, load_recipe
 
     recipe = load_recipe(Path(__file__).resolve().parents[2] / "recipes" / "grpo-code.toml")
     assert reward_facts(recipe.rewards[0])["program"].startswith("the last fenced block")
+    assert "wrong" not in reward_facts(recipe.rewards[0])
+    misspelt = RewardTable.model_validate({"name": "code", "tets": "a"})
+    assert "there is no option 'tets'. Did you mean 'tests'?" in reward_facts(misspelt)["wrong"]

@@ -80,6 +80,7 @@ async def _evaluate(inputs: Inputs, after: Path | None) -> dict[str, Any]:
 
     assert inputs.rubric is not None
     try:
+        await inputs.rubric.ready()
         before = await _policy(inputs, None)
         trained = await _policy(inputs, after) if after is not None else None
     finally:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 def reward_facts(reward: RewardTable) -> dict[str, Any]:
     """A reward's table without the keys by which nothing happens; and for a function, the signature it is called by."""
+    from charter.reward.registry import option_problems
+
     quiet = {"gate": None, "gate_at_least": None, "cap": None, "normalize": "none"}
     facts = {key: value for key, value in reward.model_dump().items() if key not in quiet or value != quiet[key]}
     if ":" in reward.name:
@@ -21,6 +23,8 @@ def reward_facts(reward: RewardTable) -> dict[str, Any]:
         from charter.reward.code_extract import RULES
 
         facts["program"] = RULES.get(reward.options.get("extract", "auto"), "no such rule")
+    if wrong := option_problems(reward.name, reward.options):
+        facts["wrong"] = "; ".join(wrong)
     return facts
 
 

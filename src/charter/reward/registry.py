@@ -87,6 +87,17 @@ def _option_problems(error: ValidationError, where: str, model: type[BaseModel])
     return problems
 
 
+def option_problems(name: str, options: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the options of a reward that a recipe names, in sentences; a function's are not looked at."""
+    if name not in BUILT_IN:
+        return []
+    try:
+        options_model(name).model_validate(dict(options))
+    except ValidationError as error:
+        return [str(problem) for problem in _option_problems(error, name, options_model(name))]
+    return []
+
+
 def _make(name: object, timeout_s: float, options: Mapping[str, Any], where: str) -> NamedReward | list[Problem]:
     if not (math.isfinite(timeout_s) and timeout_s > 0):
         found = f"timeout_s is {timeout_s!r}"
