@@ -249,6 +249,17 @@ def _replace(budget: Budget, receiver: str, old: Any, new: Any) -> str:
     return receiver.replace(old, new)
 
 
+def _of_sets(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of sets; what it takes may be any container, whose members must not collide either."""
+
+    def run(budget: Budget, receiver: Any, *values: Any) -> Any:
+        budget.pay(size(receiver) + sum(map(size, values)))
+        distinct([*receiver, *(item for value in values for item in items_of(value, budget))])
+        return function(receiver, *values)
+
+    return run
+
+
 def _listed(function: Callable[..., Any]) -> Callable[..., Any]:
     return _method(lambda receiver, *values: list(function(receiver, *values)))
 
@@ -267,7 +278,7 @@ def _methods() -> dict[str, dict[type, Callable[..., Any]]]:
         made.setdefault(name, {})[str] = _method(getattr(str, name))
     for name in _SET.split():
         for kind in (set, frozenset):
-            made.setdefault(name, {})[kind] = _method(getattr(kind, name))
+            made.setdefault(name, {})[kind] = _of_sets(getattr(kind, name))
     for name in ("count", "index"):
         for kind in (list, tuple):
             made.setdefault(name, {})[kind] = _method(getattr(kind, name))

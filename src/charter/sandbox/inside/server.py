@@ -21,7 +21,7 @@ import sys
 import threading
 from typing import Any
 
-from . import child, imports, namespaces, scratch
+from . import child, habits, imports, namespaces, scratch
 from .confine import Bounds, Scratch, Unconfined, Walls
 
 _RIGHTS_BYTES = socket.CMSG_SPACE(4 * array.array("i").itemsize)
@@ -153,6 +153,7 @@ def main(descriptor: int) -> None:
     os.environ.clear()
     os.chdir(settings["roots"][0])
     threading.stack_size(THREAD_STACK_BYTES)
+    habits.keep()
     try:
         missing = imports.preload(settings["extensions"])
         room = _make_scratch(settings)
