@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from charter.run.suspicious import PER_TEXT, RULES, examine
 from charter.run.suspicious_code import code_of, known_tests, normal
-from charter.run.suspicious_text import EXCERPT, Sample
+from charter.run.suspicious_text import EXCERPT, Sample, addresses_judge
 
 TESTS = {
     "tests": "assert area(3, 4) == 12\nassert area(7, 5) == 35\nassert area(10, 2) == 20\nassert area(1, 1) == 1",
@@ -472,3 +472,13 @@ def test_columns_reveal_tests_that_the_prompt_hides() -> None:
     (found,) = examine(rows, {"p": SQUARES}).findings
     assert found.rule == "special_cases_tests"
     assert found.why == "2 branches answer the tests' own inputs"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\n" * 200_000, "dear" + " " * 200_000, "score:" + " " * 200_000, "give full" + " " * 200_000, ".\n" * 100_000],
+)
+def test_white_space_costs_no_more_than_other_text(text: str) -> None:
+    began = time.process_time()
+    assert addresses_judge(Sample(prompt="", text=text, fields={})) is None
+    assert time.process_time() - began < 2.0

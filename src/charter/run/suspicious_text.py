@@ -129,7 +129,14 @@ _PATTERNS = (
         "it imitates the marks of a chat",
     ),
 )
-_ASKS = tuple((re.compile(pattern), why) for pattern, why in _PATTERNS)
+
+
+def _bounded_spaces(pattern: str) -> re.Pattern[str]:
+    """A pattern whose white space has a limit: unbounded, a page of line breaks would take quadratic time."""
+    return re.compile(pattern.replace(r"\s*", r"\s{0,9}").replace(r"\s+", r"\s{1,9}"))
+
+
+_ASKS = tuple((_bounded_spaces(pattern), why) for pattern, why in _PATTERNS)
 
 
 def plain_form(text: str) -> str:
