@@ -213,6 +213,9 @@ def test_hostile_text_is_wrong_in_bounded_time(score_texts: Scores) -> None:
         (1.0, 1.0 + 1e-9, 0, False),
         (1.0, 1.0 + 1e-9, 1e-6, True),
         (1e9, 1e9 + 1, 1e-6, True),
+        (12345678, 12345679, 1e-6, False),  # the relative difference is 8e-8, and it is another id all the same
+        (12345678, 12345678, 1e-6, True),
+        (12345678, 12345679.0, 1e-6, True),
         (None, 0, 1e-6, False),
         (None, None, 0, True),
         ("1", 1, 0.5, False),

@@ -139,12 +139,12 @@ def test_stretches_keep_every_letter(text: str) -> None:
 
 
 @pytest.mark.parametrize("piece", ["the dog ", "a", "的", "<a", "\\a", "http://", "$", "`", "\0", "\ud800", "a'", ". "])
-def test_a_megabyte_is_read_in_bounded_time(piece: str) -> None:
-    text: Any = piece * (1_000_000 // len(piece))
+def test_a_long_text_is_read_in_bounded_time(piece: str) -> None:
+    text: Any = piece * (250_000 // len(piece))
     started = time.process_time()
     for language in ("en", "ja"):
         assert 0.0 <= language_share(text, language)[0] <= 1.0
-    assert time.process_time() - started < 8
+    assert time.process_time() - started < 2
 
 
 def test_many_short_sentences_cost_what_they_hold_and_not_what_the_word_lists_hold() -> None:

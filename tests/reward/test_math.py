@@ -157,12 +157,13 @@ def test_hostile_text_is_wrong_in_bounded_time(reward: MathReward, name: str) ->
     )  # 2 s of limit, perhaps a second try; the strict bound is on CPU time, below
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it may meet a gc hook
 def test_no_hostile_text_takes_more_than_its_cpu_time() -> None:
-    """1 s of CPU time each: the rule that needs no quiet machine."""
+    """0.3 s of CPU time each: the rule that needs no quiet machine."""
     for name, text in HOSTILE.items():
         started = time.process_time()
-        assert judge_one({"answer": r"\sqrt{2}+x", "text": text, "cpu_s": 1.0})["value"] == 0.0, name
-        assert time.process_time() - started < 2.0, name
+        assert judge_one({"answer": r"\sqrt{2}+x", "text": text, "cpu_s": 0.3})["value"] == 0.0, name
+        assert time.process_time() - started < 1.3, name
 
 
 def test_an_answer_beyond_a_bound_says_which_and_the_next_is_scored(reward: MathReward) -> None:

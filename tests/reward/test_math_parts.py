@@ -273,6 +273,7 @@ def test_any_text_gets_a_verdict_in_bounded_time(gold: str, pieces: list[str]) -
     assert isinstance(found["note"], str)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it may meet a gc hook
 def test_a_slow_reference_is_the_rows_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     def never_done(tex: str) -> None:
         while tex:

@@ -55,7 +55,9 @@ class SqlOptions(BaseModel):
     order: Literal["auto", "always", "never"] = Field(
         "auto", description="Whether the order of rows matters; auto: where the reference query has ORDER BY."
     )
-    tolerance: float = Field(1e-6, ge=0, lt=1, description="For numbers, relative and absolute.")
+    tolerance: float = Field(
+        1e-6, ge=0, lt=1, description="For numbers that are not both whole, relative and absolute."
+    )
     extract: Place = Field("auto", description=PLACE_HELP)
     memory_mb: int = Field(512, ge=64, le=65536, description="Address space of one query, in MiB.")
     sandbox: Literal["auto", "A", "B", "C", "remote", "unsafe"] = Field(

@@ -14,7 +14,12 @@ MOST_UNSETTLED = 300
 
 
 def same_cell(a: Cell, b: Cell, tolerance: float) -> bool:
-    """Numbers by value, within a relative and absolute tolerance if there is one; everything else by type and value."""
+    """Numbers by value, within a relative and absolute tolerance if there is one; everything else by type and value.
+
+    Two whole numbers are counts or names, and a tolerance is for what is measured or worked out: they must be equal.
+    """
+    if isinstance(a, int) and isinstance(b, int):
+        return a == b
     if isinstance(a, (int, float, Decimal)) and isinstance(b, (int, float, Decimal)):
         return a == b or (tolerance > 0 and math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance))
     return type(a) is type(b) and a == b
