@@ -19,6 +19,8 @@ LARGEST_BITS = 1_000_000
 LARGEST_ITEMS = 5_000_000
 MOST_COLLISIONS = 64
 """Different values of one hash in a set or dictionary; chance gives 2 or 3."""
+MOST_KEYS = 10_000
+"""Members of a set that are no text; the places where numbers are looked for can be made to coincide in part."""
 NUMBERS = (int, float, complex, bool)
 SIZED = (str, bytes, list, tuple, dict, set, frozenset, range)
 
@@ -51,14 +53,19 @@ def items_of(value: Any, budget: Budget) -> Sequence[Any]:
 def distinct(values: Iterable[Any]) -> list[Any]:
     """The different values, in order of first appearance.
 
-    Hashes of numbers and of tuples are no secret, so a program can answer with thousands of values of one hash, on
-    which a plain set takes quadratic time.
+    Hashes of numbers and of tuples are no secret, so a program can answer with thousands of values of one hash, or of
+    hashes that are looked for in the same places, on which a plain set takes quadratic time.
 
-    Raises: CheckError when more than `MOST_COLLISIONS` different values share a hash, or one has none.
+    Raises: CheckError when more than `MOST_COLLISIONS` different values share a hash, when more than `MOST_KEYS` are no
+        text, or when one has no hash.
     """
     groups: dict[int, list[Any]] = {}
     found: list[Any] = []
+    numbers = 0
     for value in values:
+        numbers += type(value) is not str
+        if numbers > MOST_KEYS:
+            raise CheckError(f"over {MOST_KEYS} members of a set that are no text")
         try:
             group = groups.setdefault(hash(value), [])
         except TypeError:

@@ -28,6 +28,10 @@ from charter.sandbox.inside.imports import HIDDEN
 START_LIMIT_S = 30.0
 _HOME = Path(__file__).parent
 _BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from inside.server import main; main(int(sys.argv[2]))"
+_PREPARE = (
+    "import os, sys; sys.path.insert(0, sys.argv[1]); from inside.scratch import mount_folder;"
+    "mount_folder(int(sys.argv[2])); os.execv(sys.argv[3], sys.argv[3:])"
+)
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
 _FIRST_HIDDEN_UID = 61184  # the range systemd gives to users it makes up; nobody owns files there
 _HIDDEN_UIDS = 4096
@@ -105,7 +109,7 @@ def _shared_objects() -> tuple[str, ...]:
         "import sys, json; sys.path.insert(0, sys.argv[1]); from inside import imports; imports.preload(sys.argv[2]);"
         "print(json.dumps(sorted({l.split()[-1] for l in open('/proc/self/maps') if '.so' in l})))"
     )
-    command = [_interpreter(), "-s", "-S", "-B", "-P", "-c", code, str(_HOME), library().extensions]
+    command = [*_python(code), str(_HOME), library().extensions]
     try:
         done = subprocess.run(command, env=_ENVIRONMENT, capture_output=True, timeout=START_LIMIT_S, check=True)
         return tuple(json.loads(done.stdout))
@@ -126,6 +130,17 @@ def _library_files() -> dict[str, str]:
             loader
         )
     return found
+
+
+def _without_packages(place: str) -> list[str]:
+    """Hide other people's packages where the library is shown."""
+    here = [name for name in sorted(HIDDEN) if os.path.isdir(os.path.join(library().roots[0], name))]
+    return [word for name in here for word in ("--tmpfs", os.path.join(place, name))]
+
+
+def _python(code: str) -> list[str]:
+    """A clean interpreter that runs some code."""
+    return [_interpreter(), "-s", "-S", "-B", "-P", "-c", code]
 
 
 def bubblewrap_command(scratch_bytes: int = 0) -> list[str]:
@@ -150,13 +165,12 @@ def bubblewrap_command(scratch_bytes: int = 0) -> list[str]:
     command += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
     command += ["--ro-bind", _interpreter(), _interpreter()]
     for root in library().roots:
-        command += ["--ro-bind", root, root]
-        for name in sorted(HIDDEN):
-            if os.path.isdir(os.path.join(root, name)):
-                command += ["--tmpfs", os.path.join(root, name)]
-    if scratch_bytes:
-        command += ["--perms", "0777", "--size", str(scratch_bytes), "--tmpfs", scratch.FOLDER]
+        command += ["--ro-bind", root, root, *_without_packages(root)]
+    if scratch_bytes:  # made by us: a tmpfs of bubblewrap's has no limit on the number of files
+        prepare = [*_python(_PREPARE), str(_HOME), str(scratch_bytes)]
+        command = [*prepare, *command, "--bind", scratch.FOLDER, scratch.FOLDER]
         command += ["--ro-bind", library().roots[0], scratch.LIBRARY]
+        command += _without_packages(scratch.LIBRARY)
     inside = str(_HOME / "inside")
     return [*command, "--ro-bind", inside, inside, "--remount-ro", "/", "--chdir", "/", "--"]
 
@@ -205,7 +219,7 @@ def start(walls: Walls, number: int, scratch_bytes: int = 0) -> Server:
     host, guest = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with guest:
         guest.set_inheritable(True)
-        boot = [_interpreter(), "-s", "-S", "-B", "-P", "-c", _BOOT, str(_HOME), str(guest.fileno())]
+        boot = [*_python(_BOOT), str(_HOME), str(guest.fileno())]
         try:
             process = subprocess.Popen(
                 [*before, *boot],

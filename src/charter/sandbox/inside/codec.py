@@ -18,6 +18,7 @@ DEEPEST = 100
 MOST_BITS = 60_000
 MOST_VALUES = 200_000
 MOST_OF_ONE_HASH = 64
+MOST_KEYS = 10_000
 
 
 class Unsendable(ValueError):  # noqa: N818 - reads as the condition it names
@@ -123,6 +124,8 @@ def _real(content: object) -> float:
 
 def _refuse_colliding(keys: list[Any]) -> None:
     """A program can make integers and tuples of one hash; a table of n such keys costs n² comparisons."""
+    if sum(not isinstance(key, (str, bytes)) for key in keys) > MOST_KEYS:
+        raise Undecodable(f"more than {MOST_KEYS} keys that are no text")  # chosen numbers collide in part, too
     counts = Counter(map(hash, keys))
     if counts and max(counts.values()) > MOST_OF_ONE_HASH:
         raise Undecodable(f"more than {MOST_OF_ONE_HASH} keys of one hash")

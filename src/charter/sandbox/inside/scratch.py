@@ -16,19 +16,23 @@ MOST_FILES = 4096
 _NOSUID_NODEV_NOEXEC, _BIND, _PRIVATE_ALL = 2 | 4 | 8, 4096, (1 << 18) | (1 << 14)
 
 
-def mount(size_bytes: int, library: str, libc: ctypes.CDLL) -> None:
-    """Leave the shared mounts and put the two in place. Raises: OSError that names what was refused."""
+def mount_folder(size_bytes: int) -> None:
+    """Leave the shared mounts and put the folder in place. Raises: OSError that names what was refused."""
+    libc = ctypes.CDLL(None, use_errno=True)
     namespaces.leave(libc, mounts=True)
-    for source, target, kind, flags, options in (
-        (None, b"/", None, _PRIVATE_ALL, None),
-        (library.encode(), LIBRARY.encode(), None, _BIND, None),
-        (
-            b"scratch",
-            FOLDER.encode(),
-            b"tmpfs",
-            _NOSUID_NODEV_NOEXEC,
-            f"size={size_bytes},nr_inodes={MOST_FILES},mode=0777".encode(),
-        ),
-    ):
-        if libc.mount(source, target, kind, ctypes.c_ulong(flags), options) != 0:
-            raise OSError(ctypes.get_errno(), "a scratch folder could not be mounted", target.decode())
+    _mount(libc, None, "/", None, _PRIVATE_ALL)
+    options = f"size={size_bytes},nr_inodes={MOST_FILES},mode=0777"
+    _mount(libc, "scratch", FOLDER, "tmpfs", _NOSUID_NODEV_NOEXEC, options)
+
+
+def mount_library(library: str) -> None:
+    """Show the library at its second place, in mounts that are no longer shared. Raises: as `mount_folder`."""
+    _mount(ctypes.CDLL(None, use_errno=True), library, LIBRARY, None, _BIND)
+
+
+def _mount(
+    libc: ctypes.CDLL, source: str | None, target: str, kind: str | None, flags: int, options: str | None = None
+) -> None:
+    words = [word if word is None else word.encode() for word in (source, target, kind)]
+    if libc.mount(*words, ctypes.c_ulong(flags), options and options.encode()) != 0:
+        raise OSError(ctypes.get_errno(), "a scratch folder could not be mounted", target)

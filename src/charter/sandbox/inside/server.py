@@ -137,8 +137,9 @@ def _make_scratch(settings: dict[str, Any]) -> Scratch | None:
     size_bytes, hidden_host = settings["scratch_bytes"], settings["hidden_host"]
     if not size_bytes:
         return None
-    if not hidden_host:  # bubblewrap has mounted it already
-        scratch.mount(size_bytes, settings["roots"][0], ctypes.CDLL(None, use_errno=True))
+    if not hidden_host:  # else both were mounted before bubblewrap was started
+        scratch.mount_folder(size_bytes)
+        scratch.mount_library(settings["roots"][0])
     return Scratch(scratch.FOLDER, size_bytes, hidden_host)
 
 
