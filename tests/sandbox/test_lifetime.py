@@ -256,7 +256,7 @@ class _ScriptedServer:
             time.sleep(0.05)
             child.kill()
             child.wait()
-            self._guest.send(b"X" + json.dumps([status, 0.0, 0]).encode())
+            self._guest.send(b"X" + json.dumps([status, 0.0]).encode())
         for descriptor in (job, output, errors, answers):
             os.close(descriptor)
 

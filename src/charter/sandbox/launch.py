@@ -16,9 +16,8 @@ import sysconfig
 import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from charter.errors import SandboxUnavailable
 from charter.sandbox.inside import scratch
@@ -180,11 +179,10 @@ _RUNNING: weakref.WeakSet[Server] = weakref.WeakSet()
 
 @dataclass(eq=False)
 class Server:
-    """A running fork server. control: its socket. facts: what it said when it was ready."""
+    """A running fork server. control: its socket."""
 
     process: subprocess.Popen[bytes]
     control: socket.socket
-    facts: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _RUNNING.add(self)
@@ -246,7 +244,7 @@ def start(walls: Walls, number: int, scratch_bytes: int = 0) -> Server:
     try:
         host.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         host.send(json.dumps(settings).encode())
-        server.facts = _first_words(server)
+        _await_ready(server)
     except (OSError, ValueError) as error:
         said = _last_words(process)
         server.stop()
@@ -257,16 +255,15 @@ def start(walls: Walls, number: int, scratch_bytes: int = 0) -> Server:
     return server
 
 
-def _first_words(server: Server) -> dict[str, Any]:
+def _await_ready(server: Server) -> None:
     waiting = select.poll()
     waiting.register(server.control.fileno(), select.POLLIN)
     until = time.monotonic() + START_LIMIT_S
     if not waiting.poll(max(0.0, until - time.monotonic()) * 1000):
         raise SandboxUnavailable(f"the fork server was not ready after {START_LIMIT_S:g} s")
-    facts = json.loads(server.control.recv(1 << 16))
-    if "error" in facts:
-        raise SandboxUnavailable(f"the fork server could not prepare the jail: {facts['error']}")
-    return facts
+    said = json.loads(server.control.recv(1 << 16))
+    if said["error"]:
+        raise SandboxUnavailable(f"the fork server could not prepare the jail: {said['error']}")
 
 
 def _last_words(process: subprocess.Popen[bytes]) -> str:

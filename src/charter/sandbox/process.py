@@ -17,7 +17,6 @@ import time
 import weakref
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from charter.sandbox.inside.child import JAILED, UNCONFINED
 from charter.sandbox.inside.codec import HEADER
@@ -34,14 +33,6 @@ _LIVE: weakref.WeakSet[Process] = weakref.WeakSet()
 
 class ServerGone(Exception):  # noqa: N818 - reads as the condition it names
     """The fork server ended or broke its protocol."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """What a process used. cpu_s: processor time in seconds. peak_bytes: largest resident size."""
-
-    cpu_s: float
-    peak_bytes: int
 
 
 class Process:
@@ -69,7 +60,6 @@ class Process:
         self._pidfd = -1
         self._state: str = "asked"  # asked → started → jailed → ended
         self.ending: Ending | None = None
-        self.usage = Usage(cpu_s=0.0, peak_bytes=0)
         self._killed: Ending | None = None
         self._theirs: list[int] = []  # ends that go to the child
         self._asked_at = self._jailed_at = time.monotonic()
@@ -107,11 +97,6 @@ class Process:
     def _cpu_s(self) -> int:
         limits = self.limits
         return max(1, math.ceil(limits.cpu_s if limits.cpu_s is not None else limits.wall_s + 1))
-
-    @property
-    def seconds(self) -> float:
-        """Wall time since the walls were up, or until the end."""
-        return self.ending.seconds if self.ending else time.monotonic() - self._jailed_at
 
     @property
     def deadline(self) -> float:
@@ -256,17 +241,16 @@ class Process:
                 self.kill(self._killed)
         elif kind == b"X":
             try:
-                status, cpu_s, peak_bytes = map(float, json.loads(rest))
+                status, cpu_s = map(float, json.loads(rest))
             except (TypeError, ValueError) as error:
                 raise ServerGone(f"the fork server speaks in riddles: {error}") from error
-            self._settle(int(status), cpu_s, int(peak_bytes))
+            self._settle(int(status), cpu_s)
         elif kind == b"E":
             self._finish(Ending(error=f"the child could not be started: {rest.decode('utf-8', 'replace')}"))
         else:
             raise ServerGone("the fork server ended")
 
-    def _settle(self, status: int, cpu_s: float, peak_bytes: int) -> None:
-        self.usage = Usage(cpu_s=cpu_s, peak_bytes=peak_bytes)
+    def _settle(self, status: int, cpu_s: float) -> None:
         # the process is gone; what it managed to write is still in the pipes
         while self._res >= 0 and self._killed is None and self._has_more(self._res):
             self._read_results()

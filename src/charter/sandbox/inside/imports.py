@@ -7,6 +7,7 @@ and reads.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -112,12 +113,11 @@ class IndexFinder(importlib.abc.MetaPathFinder):
         return importlib.util.spec_from_file_location(fullname, where, loader=loader, submodule_search_locations=places)
 
 
-def preload(extensions: str) -> list[str]:
+def preload(extensions: str) -> None:
     """Import what children need and cannot load themselves: every extension module (loading one asks for metadata).
 
-    extensions: the folder of the standard library's extension modules. Returns: the names that could not be imported.
+    extensions: the folder of the standard library's extension modules. One that this machine cannot load is left out.
     """
-    missing = []
     for name in PRELOADED:
         importlib.import_module(name)
     suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
@@ -126,11 +126,8 @@ def preload(extensions: str) -> list[str]:
         name = file.partition(".")[0]
         if not file.endswith(suffix) or name.startswith(_NOT_PRELOADED) or name in _HEAVY:
             continue
-        try:
+        with contextlib.suppress(ImportError):
             importlib.import_module(name)
-        except ImportError:
-            missing.append(name)
-    return missing
 
 
 def use_index(roots: Sequence[str], way: str = "") -> None:

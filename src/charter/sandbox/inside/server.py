@@ -2,7 +2,7 @@
 
 It never sees a job: the child reads that from its own pipe once it is jailed. The control socket carries
 `{"cpu_s", "memory_bytes"}` with the job's four descriptors (input, output, errors, results) one way, and
-`S` (started, with a pidfd), `X` (ended: wait status, processor seconds, largest resident size) or `E` (could not
+`S` (started, with a pidfd), `X` (ended: wait status, processor seconds) or `E` (could not
 start: why) the other. When the socket closes, the trainer is gone, and so is everything here.
 """
 
@@ -74,7 +74,7 @@ class Server:
             self._await_end(pidfd)
             _, status, usage = os.wait4(pid, 0)
             seconds = usage.ru_utime + usage.ru_stime
-            self.control.send(b"X" + json.dumps([status, seconds, usage.ru_maxrss * 1024]).encode())
+            self.control.send(b"X" + json.dumps([status, seconds]).encode())
         except OSError:  # the trainer is gone
             os.kill(pid, signal.SIGKILL)
             os._exit(0)
@@ -144,7 +144,7 @@ def _make_scratch(settings: dict[str, Any]) -> Scratch | None:
 
 
 def main(descriptor: int) -> None:
-    """Set the server up as its first message says, answer `{"machine", "missing"}` or `{"error"}`, and serve.
+    """Set the server up as its first message says, answer `{"error": ""}` or why it cannot serve, and serve.
 
     descriptor: the control socket.
     """
@@ -156,7 +156,7 @@ def main(descriptor: int) -> None:
     threading.stack_size(THREAD_STACK_BYTES)
     habits.keep()
     try:
-        missing = imports.preload(settings["extensions"])
+        imports.preload(settings["extensions"])
         room = _make_scratch(settings)
         imports.use_index(settings["roots"], scratch.LIBRARY if room else "")
         own_user = settings["uid"] is not None or settings["hidden_host"] or room is not None or _leave_users()
@@ -170,5 +170,5 @@ def main(descriptor: int) -> None:
         sys.modules.pop(name)  # a program finds nothing of the jail by name; what is running keeps its own references
     gc.collect()
     gc.freeze()
-    control.send(json.dumps({"machine": walls.machine, "missing": missing}).encode())
+    control.send(json.dumps({"error": ""}).encode())
     Server(control, walls).run()
