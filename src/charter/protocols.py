@@ -121,3 +121,18 @@ class PairSource(Protocol):
     def steps(self, pairs_per_step: int, *, start: int = 1) -> Iterator[tuple[int, tuple[Pair, ...]]]:
         """Yield (step, pairs) for step = start, start + 1, …; a pure function of data, seed and step."""
         ...
+
+
+@runtime_checkable
+class CriticLearner(Learner, Protocol):
+    """A learner that holds a critic beside the policy."""
+
+    def assess(
+        self, trees: Sequence[Tree], temperature: float
+    ) -> tuple[Sequence[Sequence[Sequence[float]]], Sequence[Sequence[Sequence[float]]]]:
+        """(log-probabilities, values) of every branch's tokens as policy and critic are now, per tree."""
+        ...
+
+    def learn(self, batches: Sequence[Batch], objective: Any) -> Mapping[str, float]:
+        """One step of several updates, each on a batch of its own; return metrics, as `step` does."""
+        ...

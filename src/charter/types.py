@@ -140,6 +140,20 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What is known of each token of a completion before a policy and its critic learn from it (PPO).
+
+    old_logprobs, old_values: of the policy and the critic that are about to learn. advantages, returns: as
+    `charter.objectives.value.gae` defines them, the advantages whitened.
+    """
+
+    old_logprobs: tuple[float, ...]
+    old_values: tuple[float, ...]
+    advantages: tuple[float, ...]
+    returns: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Branch:
     """One continuation in a batch.
 
@@ -149,6 +163,7 @@ class Branch:
     sampler_logprobs: log-probabilities under the sampler, or empty where there was none.
     reference_logprobs: log-probabilities under a reference that is not in memory any more, or empty.
     preferred: probability that this is the better of its tree's two branches (pairs alone).
+    course: numbers of each token for PPO, which then stand in the place of `advantage`.
     """
 
     tokens: tuple[int, ...]
@@ -157,6 +172,7 @@ class Branch:
     sampler_logprobs: tuple[float, ...] = ()
     reference_logprobs: tuple[float, ...] = ()
     preferred: float = 0.5
+    course: Course | None = None
 
     def __post_init__(self) -> None:
         if len(self.tokens) != len(self.mask):

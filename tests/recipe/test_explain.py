@@ -306,3 +306,21 @@ def test_memory_of_dpo_has_a_reference_only_where_pairs_are_new_in_every_step(mo
     online = facts(Recipe.model_validate(new))["memory"]["bytes"]
     assert online["reference model"] == online["weights"]
     assert online["sampler cache"] > 0
+
+
+def test_ppo_says_what_the_critic_costs(model: Path) -> None:
+    def parts(**ppo: object) -> dict[str, Any]:
+        recipe = {"method": "ppo", "model": str(model), "data": {"prompts": "arithmetic:addition"}, "ppo": ppo}
+        return facts(Recipe.model_validate({**recipe, "rewards": [{"name": "math"}]}))
+
+    own, head = parts(), parts(critic="head", kl_coef=0.0)
+    assert own["sizes"]["optimizer updates per step"] == 4
+    assert "0.95 A_t+1" in own["formulas"]["advantage"]["expression"]
+    assert "−0.05 (lp_old − lp_ref)" in own["formulas"]["reward of a token"]["expression"]
+    separate, shared = own["memory"]["bytes"], head["memory"]["bytes"]
+    n, width = separate["weights"] // 4, shared["critic"] // 4 - 1
+    assert separate["critic"] == 4 * (n + width + 1)
+    assert separate["optimizer state"] == 8 * (2 * n + width + 1)
+    assert shared["optimizer state"] == 8 * (n + width + 1)
+    assert (separate["reference model"], shared["reference model"]) == (4 * n, 0)
+    assert head["notes"][-1] == "kl_coef is 0: no reference model is held"

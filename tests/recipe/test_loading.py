@@ -198,6 +198,8 @@ def test_reward_options_are_kept(tmp_path: Path) -> None:
         (["eval.k=[1, 4]"], "eval.k", "pass@4 needs 4 completions per prompt and eval.samples is 1"),
         (["learner.device=gpu"], "learner.device", "'gpu'"),
         (["method=sft"], "method", "no examples to imitate"),
+        (["method=ppo", "ppo.minibatches=65"], "ppo.minibatches", "cannot be made of 64 completions"),
+        (["method=ppo", "lora.rank=2"], "lora.rank", "freezes the policy"),
         (["method=dpo"], "method", "no pairs to learn from"),
         (["method=dpo", "data.pairs=p.jsonl", "dpo.online=true"], "data.pairs", "would not be read"),
         (["method=dpo", "data.pairs=p.jsonl", "dpo.online_label=bradley_terry"], "dpo.online_label", "were sampled"),
@@ -224,6 +226,7 @@ def test_numbers_that_make_no_sense_together(tmp_path: Path, overrides: list[str
         ["learner.device=cuda:1"],
         ["method=sft", "data.examples=e.jsonl", "sampling.group_size=1"],
         ["method=dpo", "data.pairs=p.jsonl", "sampling.group_size=1"],
+        ["method=ppo", "ppo.minibatches=8", "sampling.group_size=1"],
         ["method=dpo", "dpo.online=true", "dpo.online_label=bradley_terry"],
     ],
 )

@@ -60,8 +60,7 @@ def read_inputs(recipe: Recipe) -> Inputs:
         if problems:
             raise RecipeError(problems)
     if prompts is not None and recipe.samples:
-        per_step = recipe.grpo.prompts_per_step if recipe.method == "grpo" else recipe.dpo.pairs_per_step
-        prompts.train.steps(per_step)  # refuses a step larger than the data
+        prompts.train.steps(recipe.prompts_per_step)  # refuses a step larger than the data
     if examples is not None:
         examples.steps(recipe.sft.examples_per_step)
     if pairs is not None:
@@ -125,10 +124,15 @@ def make_learner(recipe: Recipe, policy: Policy, *, microbatch_tokens: int | Non
         lora = recipe.lora
         adapters = Adapters.inject(policy, rank=lora.rank, alpha=lora.alpha, targets=lora.targets, seed=recipe.seed)
     reference = None
-    needed = recipe.samples and (recipe.method == "dpo" or recipe.grpo.kl_coef > 0)
-    if needed and adapters is None:
+    if recipe.needs_reference and adapters is None:
         reference = load_model(recipe)
         reference.module.requires_grad_(False)
+    critic = None
+    if recipe.method == "ppo":
+        from charter.model.heads import Critic
+
+        shared = recipe.ppo.critic == "head"
+        critic = Critic(policy if shared else load_model(recipe), shared=shared)
     return LocalLearner(
         policy,
         recipe.optimizer,
@@ -137,4 +141,6 @@ def make_learner(recipe: Recipe, policy: Policy, *, microbatch_tokens: int | Non
         adapters=adapters,
         microbatch_tokens=recipe.learner.max_microbatch_tokens or microbatch_tokens,
         activation_checkpointing=recipe.learner.activation_checkpointing,
+        critic=critic,
+        critic_learning_rate=recipe.ppo.critic_learning_rate,
     )

@@ -76,22 +76,36 @@ def memory_parts(recipe: Recipe, shape: Shape, total_memory: int) -> dict[str, i
     trained = lora_parameters(recipe.lora, shape) if recipe.lora else everything
     adapters = trained if recipe.lora else 0
     # adapters switched off are the reference already
-    needed = recipe.samples and (recipe.method == "dpo" or recipe.grpo.kl_coef > 0)
-    reference = everything if needed and not recipe.lora else 0
+    reference = everything if recipe.needs_reference and not recipe.lora else 0
+    critic = critic_parameters(recipe, shape)
     tokens = microbatch_tokens(recipe, shape, total_memory)
     if recipe.samples:
         tokens = min(tokens, sampled_tokens(recipe))
     parts = {
         "weights": 4 * (everything + adapters),
-        "gradients": 4 * trained,
-        "optimizer state": 8 * trained,
+        "gradients": 4 * (trained + critic),
+        "optimizer state": 8 * (trained + critic),
         "reference model": 4 * reference,
-        "activations of a micro-batch": activation_bytes_per_token(recipe, shape) * tokens,
+        "activations of a micro-batch": activation_bytes_per_token(recipe, shape) * tokens * models_learning(recipe),
         "logits chunk": 2 * logits_chunk_bytes(shape),
     }
+    if recipe.method == "ppo":
+        parts["critic"] = 4 * critic
     if recipe.samples:
         parts["sampler cache"] = cache_bytes_per_token(recipe, shape) * sampled_tokens(recipe)
     return parts
+
+
+def critic_parameters(recipe: Recipe, shape: Shape) -> int:
+    """What PPO's critic holds beside the policy: a scalar head, and a backbone where it has its own."""
+    if recipe.method != "ppo":
+        return 0
+    return shape.width + 1 + (shape.parameters if recipe.ppo.critic == "separate" else 0)
+
+
+def models_learning(recipe: Recipe) -> int:
+    """Models whose activations are there together."""
+    return 2 if recipe.method == "ppo" and recipe.ppo.critic == "separate" else 1
 
 
 def activation_bytes_per_token(recipe: Recipe, shape: Shape) -> int:
@@ -108,14 +122,13 @@ def microbatch_tokens(recipe: Recipe, shape: Shape, total_memory: int) -> int:
     """Tokens of one forward: the recipe's cap, or what `charter.learner.plan` derives from the machine's memory."""
     if (cap := recipe.learner.max_microbatch_tokens) is None:
         fitting = max(256, int(MEMORY_SHARE * total_memory / activation_bytes_per_token(recipe, shape)))
-        cap = min(MOST_MICROBATCH_TOKENS, 1 << (fitting.bit_length() - 1))
+        cap = min(MOST_MICROBATCH_TOKENS, 1 << (fitting.bit_length() - 1)) // models_learning(recipe)
     return cap
 
 
 def sampled_tokens(recipe: Recipe) -> int:
     """Most tokens that one step samples."""
-    prompts = recipe.dpo.pairs_per_step if recipe.method == "dpo" else recipe.grpo.prompts_per_step
-    return prompts * recipe.sampling.group_size * recipe.sampling.max_new_tokens
+    return recipe.prompts_per_step * recipe.sampling.group_size * recipe.sampling.max_new_tokens
 
 
 def cache_bytes_per_token(recipe: Recipe, shape: Shape) -> int:

@@ -46,12 +46,15 @@ def facts(recipe: Recipe) -> dict[str, Any]:
         {"method", "model", "sizes", "formulas": {name: {"expression", "source"}}, "rewards", "schedule",
         "memory": {"bytes", "peak_bytes", …} or None, "notes", "recipe_hash"}.
     """
+    from charter.cli.explain_ppo import ppo_formulas
     from charter.cli.explain_preference import pair_formulas
     from charter.cli.explain_rewards import reward_facts
     from charter.recipe import check_recipe, recipe_hash
 
     check_recipe(recipe)
-    formulas = {"grpo": _grpo_formulas, "sft": _sft_formulas, "dpo": pair_formulas}[recipe.method](recipe)
+    formulas = {"grpo": _grpo_formulas, "sft": _sft_formulas, "dpo": pair_formulas, "ppo": ppo_formulas}[recipe.method](
+        recipe
+    )
     memory, notes = _memory(recipe)
     return {
         "method": recipe.method,
@@ -84,6 +87,10 @@ def _sizes(recipe: Recipe) -> dict[str, int]:
         from charter.cli.explain_preference import pair_sizes
 
         return pair_sizes(recipe)
+    if recipe.method == "ppo":
+        from charter.cli.explain_ppo import ppo_sizes
+
+        return ppo_sizes(recipe)
     completions = recipe.grpo.prompts_per_step * recipe.sampling.group_size
     sizes = {
         "steps": steps,
@@ -185,7 +192,7 @@ def _memory(recipe: Recipe) -> tuple[dict[str, Any] | None, list[str]]:
     parts = memory_parts(recipe, shape, total)
     # sampling is over when learning begins, so its cache and the activations are not there together
     learning = parts["gradients"] + parts["activations of a micro-batch"] + parts["logits chunk"]
-    resident = parts["weights"] + parts["optimizer state"] + parts["reference model"]
+    resident = parts["weights"] + parts["optimizer state"] + parts["reference model"] + parts.get("critic", 0)
     memory = {
         "parameters": shape.parameters,
         "bytes": parts,
@@ -205,6 +212,8 @@ def _notes(recipe: Recipe) -> list[str]:
         from charter.cli.explain_preference import pair_notes
 
         return pair_notes(recipe)
+    if recipe.method == "ppo":
+        return [] if recipe.ppo.kl_coef > 0 else ["kl_coef is 0: no reference model is held"]
     notes: list[str] = []
     if recipe.grpo.kl_coef == 0:
         notes.append("kl_coef is 0: no reference model is held")

@@ -29,6 +29,7 @@ from charter.run.manifest import build_manifest
 from charter.run.store import RunStore
 from charter.sampler.local import LocalSampler
 from charter.train.grpo import grpo
+from charter.train.ppo import ppo
 from charter.train.preference import ReferenceLogprobs, dpo, online_dpo
 from charter.train.sft import sft
 from charter.types import Update
@@ -195,7 +196,9 @@ async def _steps(run: _Run, start: int, stop: StopRequest) -> Outcome:
             ) from error
         step = update.step
         run.train_s += time.perf_counter() - began
-        wanted = recipe.grpo.updates_per_step if recipe.method == "grpo" else 1
+        wanted = {"grpo": recipe.grpo.updates_per_step, "ppo": recipe.ppo.epochs * recipe.ppo.minibatches}.get(
+            recipe.method, 1
+        )
         skipped = skipped + 1 if update.metrics["skipped"] >= wanted else 0
         last = step == recipe.run.steps
         diverged = skipped >= SKIPS_BEFORE_STOP
@@ -239,6 +242,10 @@ def _updates(run: _Run, start: int) -> AsyncGenerator[Update]:
     if recipe.method == "dpo":
         return online_dpo(
             inputs.prompts.train, run.sampler, inputs.rubric, run.learner, recipe.dpo, recipe.sampling, start=start
+        )
+    if recipe.method == "ppo":
+        return ppo(
+            inputs.prompts.train, run.sampler, inputs.rubric, run.learner, recipe.ppo, recipe.sampling, start=start
         )
     return grpo(
         inputs.prompts.train,

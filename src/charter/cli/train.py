@@ -26,7 +26,7 @@ def command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Load and check everything; train nothing.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="One line per step instead of a live panel.")] = False,
 ) -> None:
-    """Train a model as a recipe says (GRPO, DPO, SFT). Ctrl-C once finishes the step and saves; twice stops now."""
+    """Train as a recipe says (GRPO, PPO, DPO, SFT). Ctrl-C once finishes the step and saves; twice stops now."""
     from charter.errors import UsageError
     from charter.recipe import load_recipe
 

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from charter.learner.plan import Piece, attention_share, microbatches, token_budget
+from charter.learner.pooling import Pooled
 from charter.learner.schedule import ScheduleSettings, learning_rate
 from charter.model.adapters import Adapters
+from charter.model.heads import Critic
 from charter.model.load import Policy
 from charter.model.logprobs import token_logprobs
 from charter.model.prefix import PackedTrees, forwarded_tokens
-from charter.objectives.rows import Loss, Objective, TokenRows
+from charter.objectives.rows import Objective, TokenRows
 from charter.types import Batch, Branch, Totals, Tree
 
 
@@ -57,6 +59,7 @@ class _Forwarded:
     logprobs: Tensor
     entropy: Tensor
     mask: Tensor
+    values: Tensor | None = None
 
 
 class LocalLearner:
@@ -64,7 +67,7 @@ class LocalLearner:
 
     total_steps: length of the schedule; all updates of a step have one rate. reference: frozen policy for the KL, or
     None; with adapters the policy without them serves. microbatch_tokens: cap on
-    one forward; derived from the machine's memory when None.
+    one forward; derived from the machine's memory when None. critic: learns beside the policy, at critic_learning_rate.
     """
 
     def __init__(
@@ -77,9 +80,13 @@ class LocalLearner:
         adapters: Adapters | None = None,
         microbatch_tokens: int | None = None,
         activation_checkpointing: bool = False,
+        critic: Critic | None = None,
+        critic_learning_rate: float | None = None,
     ) -> None:
         self.policy = policy
-        self.microbatch_tokens = microbatch_tokens or token_budget(policy, checkpointing=activation_checkpointing)
+        apart = critic is not None and not critic.shared  # then both models' activations are there together
+        fitting = token_budget(policy, checkpointing=activation_checkpointing) // (2 if apart else 1)
+        self.microbatch_tokens = microbatch_tokens or fitting
         self._attention_share = attention_share(policy.config)
         self._settings = settings
         self._total = total_steps
@@ -87,18 +94,25 @@ class LocalLearner:
         self._adapters = adapters
         self._version = 0
         self._steps = 0
-        if activation_checkpointing:
-            # transformers checkpoints only in training mode; dropout is 0, so nothing else changes
-            enable = getattr(policy.module, "activation_checkpointing_enable", None)  # its name in newer transformers
-            (enable or policy.module.gradient_checkpointing_enable)({"use_reentrant": False})
-            policy.module.train()
-        self._named = {n: p for n, p in policy.module.named_parameters() if p.requires_grad}
-        decayed = [p for p in self._named.values() if p.ndim > 1]
-        others = [p for p in self._named.values() if p.ndim <= 1]
+        self._critic = critic
+        for part in [policy.module] if critic is None or critic.shared else [policy.module, critic.backbone.module]:
+            if activation_checkpointing:
+                # transformers checkpoints only in training mode; dropout is 0, so nothing else changes
+                enable = getattr(part, "activation_checkpointing_enable", None)  # its name in newer transformers
+                (enable or part.gradient_checkpointing_enable)({"use_reentrant": False})
+                part.train()
+        of_policy = {n: p for n, p in policy.module.named_parameters() if p.requires_grad}
+        of_critic = dict(critic.named_parameters()) if critic is not None else {}
+        self._named = of_policy | of_critic
+        # parameters whose gradients are scaled down together: a critic of its own does not weigh on the policy's norm
+        self._clipped = [list(of_policy.values()), list(of_critic.values())] if apart else [list(self._named.values())]
+        share = (critic_learning_rate or settings.learning_rate) / settings.learning_rate
         self._optimizer = torch.optim.AdamW(
             [
-                {"params": decayed, "weight_decay": settings.weight_decay},
-                {"params": others, "weight_decay": 0.0},
+                {"params": chosen, "weight_decay": decay, "share": part}
+                for named, part in ((of_policy, 1.0), (of_critic, share))
+                for matrices, decay in ((True, settings.weight_decay), (False, 0.0))
+                if (chosen := [p for p in named.values() if (p.ndim > 1) == matrices])
             ],
             lr=settings.learning_rate,
             betas=settings.betas,
@@ -130,7 +144,7 @@ class LocalLearner:
         rate = learning_rate(self._settings, self._steps, self._total)
         metrics: dict[str, float] = {"skipped": 0.0, "learning_rate": rate}
         for update in range(objective.updates if plan else 0):
-            pooled = _Pooled()
+            pooled = Pooled()
             self._optimizer.zero_grad(set_to_none=True)
             for i, pieces in enumerate(plan):
                 packed = PackedTrees.pack([piece.tree for piece in pieces], self.policy.device)
@@ -149,35 +163,93 @@ class LocalLearner:
         )
         return metrics
 
+    def learn(self, batches: Sequence[Batch], objective: Objective) -> dict[str, float]:
+        """One step of several optimizer updates, each on a batch of its own, in order.
+
+        What anchors the ratio comes with the branches (`Branch.course`), so that it is the same for all updates.
+        Metrics are means over the updates; an update that is not finite is left out, as in `step`.
+        """
+        self._steps += 1
+        rate = learning_rate(self._settings, self._steps, self._total)
+        everything = Pooled()
+        forwarded_total, norms, skipped = 0, [0.0], 0.0
+        for batch in batches:
+            plan = microbatches(batch.trees, self.microbatch_tokens, self._attention_share, whole=batch.whole)
+            group_tokens = [sum(sum(branch.mask) for branch in tree.branches) for tree in batch.trees]
+            normalizers = _normalizers(batch.totals)
+            pooled = Pooled()
+            self._optimizer.zero_grad(set_to_none=True)
+            for pieces in plan:
+                packed = PackedTrees.pack([piece.tree for piece in pieces], self.policy.device)
+                forwarded = self._forward(self.policy, packed, pieces, objective.temperature, critic=self._critic)
+                rows = self._rows(forwarded, pieces, forwarded.logprobs.detach(), None, group_tokens, normalizers)
+                loss = objective(rows)
+                loss.value.backward()
+                pooled.add(loss, rows)
+                everything.add(loss, rows)
+                forwarded_total += sum(forwarded_tokens(piece.tree) for piece in pieces)
+            told = self._apply(pooled, rate, skipped)
+            skipped = told["skipped"]
+            norms.append(told["grad_norm"])
+        metrics = {"skipped": skipped, "learning_rate": rate, "tokens/forwarded": float(forwarded_total)}
+        if batches:
+            metrics |= everything.metrics() | {"grad_norm": sum(norms) / len(batches)}
+            metrics["loss"] = everything.loss / len(batches)
+        return metrics
+
+    def assess(
+        self, trees: Sequence[Tree], temperature: float
+    ) -> tuple[list[list[list[float]]], list[list[list[float]]]]:
+        """(log-probabilities, values) of every branch's tokens under policy and critic, without gradient."""
+        if self._critic is None:
+            raise ValueError("the learner was made without a critic")
+        logprobs: list[list[list[float]]] = [[] for _ in trees]
+        values: list[list[list[float]]] = [[] for _ in trees]
+        for pieces in microbatches(trees, self.microbatch_tokens, self._attention_share):
+            packed = PackedTrees.pack([piece.tree for piece in pieces], self.policy.device)
+            with torch.no_grad():
+                told = self._forward(self.policy, packed, pieces, temperature, critic=self._critic)
+            assert told.values is not None
+            _distribute(logprobs, pieces, told.logprobs)
+            _distribute(values, pieces, told.values)
+        return logprobs, values
+
     def reference_logprobs(self, trees: Sequence[Tree], temperature: float) -> list[list[list[float]]]:
         """Log-probabilities of every branch's tokens under the reference, per tree and branch."""
         rows: list[list[list[float]]] = [[] for _ in trees]
         for pieces in microbatches(trees, self.microbatch_tokens, self._attention_share):
             packed = PackedTrees.pack([piece.tree for piece in pieces], self.policy.device)
-            logprobs = self._under_reference(packed, pieces, temperature).tolist()
-            groups = [piece.group for piece in pieces for _ in piece.tree.branches]
-            for group, branch, row in zip(groups, _branches(pieces), logprobs, strict=True):
-                rows[group].append(row[: len(branch.tokens)])
+            _distribute(rows, pieces, self._under_reference(packed, pieces, temperature))
         return rows
 
     def use_reference(self, reference: Policy | None) -> None:
         """Hold this policy as the reference from now on; None lets it go."""
         self._reference = reference
 
-    def _apply(self, pooled: _Pooled, rate: float, skipped: float) -> dict[str, float]:
+    def _apply(self, pooled: Pooled, rate: float, skipped: float) -> dict[str, float]:
         """Clip and take the optimizer's step, unless something is not finite."""
-        norm = torch.nn.utils.clip_grad_norm_(self._named.values(), self._settings.max_grad_norm)
-        finite = math.isfinite(float(norm)) and math.isfinite(pooled.loss)
+        most = self._settings.max_grad_norm
+        norms = [float(torch.nn.utils.clip_grad_norm_(together, most)) for together in self._clipped]
+        norm = math.hypot(*norms)
+        finite = math.isfinite(norm) and math.isfinite(pooled.loss)
         if finite:
             for group in self._optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["share"]
             self._optimizer.step()
             self._version += 1
         self._optimizer.zero_grad(set_to_none=True)
-        return {"grad_norm": float(norm), "skipped": skipped + (not finite)}
+        return {"grad_norm": norm, "skipped": skipped + (not finite)}
 
-    def _forward(self, policy: Policy, packed: PackedTrees, pieces: Sequence[Piece], temperature: float) -> _Forwarded:
-        """Log-probability and entropy of every token with loss; 0 elsewhere."""
+    def _forward(
+        self,
+        policy: Policy,
+        packed: PackedTrees,
+        pieces: Sequence[Piece],
+        temperature: float,
+        *,
+        critic: Critic | None = None,
+    ) -> _Forwarded:
+        """Log-probability, entropy and, with a critic, value of every token with loss; 0 elsewhere."""
         mask = torch.zeros_like(packed.present)
         for row, branch in enumerate(_branches(pieces)):
             mask[row, : len(branch.mask)] = torch.tensor(branch.mask, dtype=torch.bool)
@@ -186,8 +258,19 @@ class LocalLearner:
             # index_select, whose backward on CPU adds in a fixed order: the prompt's last state is read G times
             predicting = hidden.index_select(0, packed.source[mask])
             logprobs, entropy = token_logprobs(predicting, policy.head, packed.targets[mask], temperature)
+            told: Tensor | None = None
+            if critic is not None:
+                if not critic.shared:
+                    hidden = critic.backbone.hidden(packed.tokens, packed.positions, packed.layout())
+                    predicting = hidden.index_select(0, packed.source[mask])
+                told = critic.values(predicting)
         blank = logprobs.new_zeros(mask.shape)
-        return _Forwarded(blank.masked_scatter(mask, logprobs), blank.masked_scatter(mask, entropy), mask)
+        return _Forwarded(
+            blank.masked_scatter(mask, logprobs),
+            blank.masked_scatter(mask, entropy),
+            mask,
+            blank.masked_scatter(mask, told.to(blank.dtype)) if told is not None else None,
+        )
 
     def _under_reference(self, packed: PackedTrees, pieces: Sequence[Piece], temperature: float) -> Tensor:
         with torch.no_grad():
@@ -213,6 +296,14 @@ class LocalLearner:
         sampler = _given([branch.sampler_logprobs for branch in branches], forwarded)
         if reference is None:
             reference = _given([branch.reference_logprobs for branch in branches], forwarded)
+        advantages = torch.tensor([b.advantage for b in branches], dtype=like.dtype, device=like.device)
+        old_values = returns = None
+        courses = [branch.course for branch in branches if branch.course is not None]
+        if len(courses) == len(branches) > 0:
+            old, old_values, advantages, returns = (
+                _required([getattr(course, name) for course in courses], forwarded)
+                for name in ("old_logprobs", "old_values", "advantages", "returns")
+            )
         return TokenRows(
             logprobs=like,
             entropy=forwarded.entropy,
@@ -220,11 +311,14 @@ class LocalLearner:
             sampler_logprobs=sampler,
             reference_logprobs=reference,
             mask=forwarded.mask,
-            advantages=torch.tensor([b.advantage for b in branches], dtype=like.dtype, device=like.device),
+            advantages=advantages,
             groups=torch.tensor(groups, device=like.device),
             group_tokens=torch.tensor([group_tokens[g] for g in groups], dtype=like.dtype, device=like.device),
             normalizers=normalizers,
             preferred=torch.tensor([b.preferred for b in branches], dtype=like.dtype, device=like.device),
+            values=forwarded.values,
+            old_values=old_values,
+            returns=returns,
         )
 
     def state(self) -> LearnerState:
@@ -233,7 +327,7 @@ class LocalLearner:
         for name, parameter in self._named.items():
             for key, value in self._optimizer.state.get(parameter, {}).items():
                 tensors[f"{key}/{name}"] = value.detach()
-            if self._adapters is not None:
+            if self._kept_beside(name):
                 tensors[f"weight/{name}"] = parameter.detach()
         return LearnerState(tensors, {"version": self._version, "steps": self._steps})
 
@@ -241,7 +335,7 @@ class LocalLearner:
         """Go on from a saved state. Raises ValueError naming a parameter whose moments are missing."""
         self._version, self._steps = int(state.scalars["version"]), int(state.scalars["steps"])
         for name, parameter in self._named.items():
-            if self._adapters is not None:
+            if self._kept_beside(name):
                 with torch.no_grad():
                     parameter.copy_(state.tensors[f"weight/{name}"])
             saved = {key: state.tensors.get(f"{key}/{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
@@ -252,43 +346,33 @@ class LocalLearner:
                     key: value.clone().to(parameter.device) for key, value in saved.items() if value is not None
                 }
 
+    def _kept_beside(self, name: str) -> bool:
+        """Whether a trained weight is not in the model's own folder: adapters and the critic."""
+        return self._adapters is not None or name.startswith("critic.")
+
     def save_model(self, folder: Path) -> None:
         """Write the policy as a plain Hugging Face folder, adapters merged in."""
         merged = self._adapters.merged_state(self.policy.module) if self._adapters else None
         self.policy.save(folder, merged)
 
 
-class _Pooled:
-    """Losses and metrics of a step, added up over micro-batches."""
-
-    def __init__(self) -> None:
-        self.loss = 0.0
-        self._means: dict[str, tuple[float, float]] = {}
-        self._largest: dict[str, float] = {}
-
-    def add(self, loss: Loss, rows: TokenRows) -> None:
-        self.loss += float(loss.value.detach())
-        means = dict(loss.means)
-        means["entropy"] = rows.entropy.sum(), rows.mask.sum()
-        for name, (total, count) in means.items():
-            had = self._means.get(name, (0.0, 0.0))
-            self._means[name] = had[0] + float(total), had[1] + float(count)
-        for name, value in loss.largest.items():
-            self._largest[name] = max(self._largest.get(name, -math.inf), float(value))
-
-    def metrics(self) -> dict[str, float]:
-        means = {name: total / count for name, (total, count) in self._means.items() if count}
-        return {"loss": self.loss, **means, **self._largest}
-
-
 def _given(rows: Sequence[Sequence[float]], forwarded: _Forwarded) -> Tensor | None:
     """Numbers that came with the branches as `[B, T]`, 0 where the mask is; None unless every branch has them."""
-    if not all(rows):
-        return None
+    return _required(rows, forwarded) if all(rows) else None
+
+
+def _required(rows: Sequence[Sequence[float]], forwarded: _Forwarded) -> Tensor:
     out = forwarded.logprobs.new_zeros(forwarded.mask.shape)
     for row, numbers in enumerate(rows):
         out[row, : len(numbers)] = torch.tensor(numbers, dtype=out.dtype)
     return torch.where(forwarded.mask, out, 0.0)
+
+
+def _distribute(rows: list[list[list[float]]], pieces: Sequence[Piece], padded: Tensor) -> None:
+    """Put each branch's numbers out of `[B, T]` behind those of its tree."""
+    groups = [piece.group for piece in pieces for _ in piece.tree.branches]
+    for group, branch, row in zip(groups, _branches(pieces), padded.tolist(), strict=True):
+        rows[group].append(row[: len(branch.tokens)])
 
 
 def _branches(pieces: Sequence[Piece]) -> Iterator[Branch]:

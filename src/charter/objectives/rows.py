@@ -21,10 +21,13 @@ class TokenRows:
     logprobs: `[B, T]` under the policy, with gradient; 0 where the mask is 0. entropy: `[B, T]` nats, no gradient.
     old_logprobs: `[B, T]` of the policy that anchors the ratio, no gradient.
     sampler_logprobs, reference_logprobs: `[B, T]` or None where there are none.
-    mask: bool `[B, T]`. advantages: `[B]`. groups: `[B]` number of each row's group in the step.
+    mask: bool `[B, T]`. advantages: `[B]`, or `[B, T]` where a critic gave one to each token.
+    groups: `[B]` number of each row's group in the step.
     group_tokens: `[B]` loss tokens of the whole group, over the whole step.
     normalizers: aggregation name → the step's one normaliser.
     preferred: `[B]` probability that a row is the better one of its pair, or None where there are no pairs.
+    values: `[B, T]` of the critic, with gradient; old_values, returns: `[B, T]`, what it said before and what it
+    should have said. None where there is no critic.
     """
 
     logprobs: Tensor
@@ -38,6 +41,9 @@ class TokenRows:
     group_tokens: Tensor
     normalizers: Mapping[str, int]
     preferred: Tensor | None = None
+    values: Tensor | None = None
+    old_values: Tensor | None = None
+    returns: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,8 @@ def conflicts(recipe: Recipe) -> tuple[Conflict, ...]:
     found = [*_every_method(recipe), *reward_conflicts(recipe)]
     if recipe.method == "dpo":
         found += _dpo(recipe)
+    elif recipe.method == "ppo":
+        found += _ppo(recipe)
     elif recipe.method == "grpo":
         found += [
             *_sampling_needs(recipe),
@@ -108,6 +110,26 @@ def _every_method(recipe: Recipe) -> Iterator[Conflict]:
         )
 
 
+def _ppo(recipe: Recipe) -> Iterator[Conflict]:
+    yield from _sampling_needs(recipe)
+    yield from _sampling(recipe)
+    ppo, completions = recipe.ppo, recipe.ppo.prompts_per_step * recipe.sampling.group_size
+    if ppo.minibatches > completions:
+        yield Conflict(
+            key="ppo.minibatches",
+            found=f"{ppo.minibatches} minibatches cannot be made of {completions} completions per step",
+            fix="Ask for fewer, or for more completions (ppo.prompts_per_step, sampling.group_size)",
+            others=("ppo.prompts_per_step", "sampling.group_size"),
+        )
+    if recipe.lora is not None:
+        yield Conflict(
+            key="lora.rank",
+            found="PPO trains all weights of the policy and its critic, and [lora] freezes the policy's",
+            fix='Leave [lora] out, or use method = "grpo"',
+            others=("method",),
+        )
+
+
 def _dpo(recipe: Recipe) -> Iterator[Conflict]:
     if recipe.dpo.online:
         yield from _sampling_needs(recipe)
@@ -156,7 +178,7 @@ def _sampling_needs(recipe: Recipe) -> Iterator[Conflict]:
 
 def _sampling(recipe: Recipe) -> Iterator[Conflict]:
     sampling, grpo = recipe.sampling, recipe.grpo
-    if sampling.group_size == 1:
+    if sampling.group_size == 1 and recipe.method != "ppo":
         yield Conflict(
             key="sampling.group_size",
             found="a pair is the best and the worst completion of one prompt, and a group of 1 has only one"

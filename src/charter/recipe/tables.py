@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_serializer
 
-Method = Literal["grpo", "sft", "dpo"]
+Method = Literal["grpo", "sft", "dpo", "ppo"]
 AdvantageName = Literal["center", "standardize", "leave_one_out", "batch_std", "max_rl"]
 LossName = Literal["reinforce", "clip", "gspo", "cispo", "sapo", "dppo_tv"]
 AggregationName = Literal["token", "sequence", "constant", "prompt"]
@@ -192,6 +192,32 @@ class SftTable(Table):
     max_tokens: PositiveInt = described("Conversations longer than this are refused, by name.", 2048, unit="tokens")
 
 
+class PpoTable(Table):
+    """[ppo]: a policy and a critic. Formulas: `charter explain`, docs/ppo.md."""
+
+    prompts_per_step: PositiveInt = described("Prompts per step; each gets sampling.group_size completions.", 8)
+    critic: Literal["head", "separate"] = described(
+        "head: a scalar head on the policy's own backbone. separate: a second model with its own weights.", "separate"
+    )
+    critic_learning_rate: PositiveFloat | None = described(
+        "Peak rate of the critic's weights, on the policy's schedule; optimizer.learning_rate when left out.", None
+    )
+    kl_coef: NonNegativeFloat = described(
+        "Weight of the per-token KL to the starting model (k1) in the reward; 0 keeps no reference in memory.", 0.05
+    )
+    gamma: Fraction = described("Discount per token.", 1.0)
+    lam: Fraction = described("λ of the generalised advantage: 0 trusts the critic, 1 the rewards.", 0.95)
+    whiten: bool = described("Shift and scale the step's advantages to mean 0 and standard deviation 1.", True)
+    clip: PositiveFloat = described("ε of the policy's clip range.", 0.2)
+    value_clip: NonNegativeFloat = described("Farthest that a value may move, in the reward's unit; 0: no bound.", 0.2)
+    value_coef: PositiveFloat = described("Weight of the value loss beside the policy loss.", 0.5)
+    epochs: PositiveInt = described("Passes over each step's completions.", 2)
+    minibatches: PositiveInt = described("Optimizer updates per epoch.", 2, unit="updates")
+    max_error_rate: Fraction = described(
+        "Share of a step's completions whose reward may fail before the run stops.", 0.1
+    )
+
+
 class DpoTable(Table):
     """[dpo]: which of two answers is the better one. Formulas: `charter explain`, docs/dpo.md."""
 
@@ -291,6 +317,7 @@ class Recipe(Table):
     grpo: GrpoTable = Field(default_factory=GrpoTable)
     sft: SftTable = Field(default_factory=SftTable)
     dpo: DpoTable = Field(default_factory=DpoTable)
+    ppo: PpoTable = Field(default_factory=PpoTable)
     optimizer: OptimizerTable = Field(default_factory=OptimizerTable)
     learner: LearnerTable = Field(default_factory=LearnerTable)
     lora: LoraTable | None = Field(
@@ -302,9 +329,24 @@ class Recipe(Table):
     @property
     def samples(self) -> bool:
         """Whether its steps draw completions and score them."""
-        return self.method == "grpo" or (self.method == "dpo" and self.dpo.online)
+        return self.method in ("grpo", "ppo") or (self.method == "dpo" and self.dpo.online)
+
+    @property
+    def prompts_per_step(self) -> int:
+        """Prompts that each step samples from, for a method that does."""
+        return {"dpo": self.dpo.pairs_per_step, "ppo": self.ppo.prompts_per_step}.get(
+            self.method, self.grpo.prompts_per_step
+        )
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the starting model is asked in every step."""
+        if self.method == "dpo":
+            return self.dpo.online
+        return (self.ppo if self.method == "ppo" else self.grpo).kl_coef > 0 and self.samples
 
     @property
     def max_error_rate(self) -> float:
         """Share of completions whose reward may fail, as the method's own table says."""
-        return self.dpo.max_error_rate if self.method == "dpo" else self.grpo.max_error_rate
+        tables = {"dpo": self.dpo, "ppo": self.ppo}
+        return tables.get(self.method, self.grpo).max_error_rate

@@ -15,6 +15,7 @@ from statistics import fmean
 
 from charter.run.metric import INF, Metric
 from charter.run.metric import entry as _metric
+from charter.run.metrics_critic import CRITIC_METRICS
 from charter.run.metrics_pairs import PAIR_METRICS
 from charter.types import Score, Scored
 
@@ -204,6 +205,7 @@ METRICS: dict[str, Metric] = dict(
             "Updates that did not happen.",
             (0.0, 0.0),
         ),
+        *CRITIC_METRICS,
         *PAIR_METRICS,
         _metric("examples", "conversations in the step", "examples", "Imitation: size of the step.", (1.0, INF)),
         _metric(
