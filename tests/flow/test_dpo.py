@@ -114,7 +114,7 @@ def test_killed_and_resumed_equals_uninterrupted(charter, charter_process, dpo_r
     assert charter("train", recipe, "--run-dir", tmp_path / "whole", cwd=tmp_path).returncode == 0
     cut = tmp_path / "cut"
     rng = random.Random(kind)
-    for step in (2, 4):
+    for step in (4,):  # once: every start loads torch anew
         process = charter_process("train", recipe, "--run-dir", cut, "--resume", cwd=tmp_path)
         deadline = time.monotonic() + 120
         while last_step(cut) < step and time.monotonic() < deadline:
