@@ -66,7 +66,7 @@ def recipe(model: Path | str = "m", **tables: Any) -> Recipe:
         "method": "grpo",
         "model": str(model),
         "data": {"prompts": "arithmetic:addition"},
-        "rewards": [{"name": "math", "weight": 2.0, "tolerance": 0.5}],
+        "rewards": [{"name": "length", "weight": 2.0, "max": 64}],
         "sampling": {"group_size": 4, "max_new_tokens": 10},
         "grpo": {"prompts_per_step": 3},
         "run": {"steps": 7},
@@ -168,7 +168,7 @@ def test_sizes_and_formulas(model: Path) -> None:
     assert "2507.18071" in formulas["policy loss"]["source"]
     assert "(completions of the step · 10)" in formulas["aggregation"]["expression"]
     assert "0.5 · k2" in formulas["KL to the starting model"]["expression"]
-    assert found["rewards"] == [{"name": "math", "weight": 2.0, "timeout_s": 10.0, "tolerance": 0.5}]
+    assert found["rewards"] == [{"name": "length", "weight": 2.0, "timeout_s": 10.0, "max": 64}]
 
 
 def test_the_text_says_what_the_data_says(model: Path) -> None:
@@ -191,7 +191,7 @@ def test_the_text_says_what_the_data_says(model: Path) -> None:
         "r ← r − 0.25 · Σ_t k1",
         "w, 0 outside [0.25, 4]",
         "rises from 0 over 3 steps, then half a cosine from 0.0001 to 1e-05",
-        "tolerance = 0.5",
+        "max = 64",
         f"Memory, estimated for {PARAMETERS:,} parameters",
     ):
         assert part in text
@@ -263,7 +263,8 @@ def test_these_verbs_import_nothing_heavy() -> None:
 def test_assets_are_listed_whether_here_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHARTER_CACHE", str(tmp_path))
     runner = CliRunner()
-    (row,) = json.loads(runner.invoke(assets_cli.app, ["list", "--json"]).stdout)
+    row, data = json.loads(runner.invoke(assets_cli.app, ["list", "--json"]).stdout)
+    assert (data["name"], data["kind"], data["licence"]) == ("humaneval", "data", "MIT")
     assert (row["name"], row["licence"], row["path"]) == ("smollm2-135m", "Apache-2.0", None)
     assert "charter assets get smollm2-135m (93 MB)" in runner.invoke(assets_cli.app, ["list"]).stdout
     folder = tmp_path / "assets" / "smollm2-135m-0.1.2"
@@ -271,7 +272,7 @@ def test_assets_are_listed_whether_here_or_not(tmp_path: Path, monkeypatch: pyte
     (folder / "asset.json").write_text(json.dumps({"sha256": row["sha256"], "conversion": 1}))
     assert runner.invoke(assets_cli.app, ["get", "smollm2-135m"]).stdout.strip() == str(folder)
     unknown = runner.invoke(assets_cli.app, ["get", "nothing"])
-    assert "There are: smollm2-135m" in str(unknown.exception)
+    assert "There are: smollm2-135m, humaneval" in str(unknown.exception)
 
 
 def test_dpo_says_what_it_will_do_with_pairs_of_a_file_and_with_its_own() -> None:

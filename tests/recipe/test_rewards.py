@@ -70,13 +70,17 @@ def test_the_explained_sum_has_every_number(tmp_path: Path) -> None:
 
 
 def test_a_plain_sum_is_explained_plainly(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.py"
+    rules.write_text("def brief(completions):\n    return [0.0 for _ in completions]\n")
     recipe = load_recipe(
-        write(tmp_path, '[[rewards]]\nname = "math"\n[[rewards]]\nname = "rules.py:brief"\nweight = -0.5\n')
+        write(tmp_path, f'[[rewards]]\nname = "math"\n[[rewards]]\nname = "{rules}:brief"\nweight = -0.5\n')
     )
     assert facts(recipe)["formulas"]["sum of the rewards"]["expression"] == (
         "r = 1 · math + -0.5 · brief, over those that answered"
     )
-    assert facts(recipe)["rewards"][1] == {"name": "rules.py:brief", "weight": -0.5, "timeout_s": 10.0}
+    brief = facts(recipe)["rewards"][1]
+    assert (brief["name"], brief["weight"], brief["timeout_s"]) == (f"{rules}:brief", -0.5, 10.0)
+    assert brief["called_as"].startswith("trl")
 
 
 def test_an_unknown_gate_is_told_by_line_with_the_nearest_name(tmp_path: Path) -> None:

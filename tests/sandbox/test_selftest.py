@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -68,7 +69,7 @@ _HERE = _NUMBERS.get(os.uname().machine, {})
 _NO_LANDLOCK = [(444, 38), (445, 38), (446, 38)]  # ENOSYS, as a kernel without it answers
 
 
-def _check_without(denied: list[tuple[int, int]]) -> tuple[int, dict[str, object], str]:
+def _check_without(denied: list[tuple[int, int]]) -> tuple[int, dict[str, Any], str]:
     """`charter sandbox check` in a process whose kernel seems to lack these system calls."""
     command = [sys.executable, "-c", "import json\n" + _EMULATE, json.dumps(denied)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
