@@ -115,7 +115,7 @@ PROBES = (
         layer="seccomp",
         attempt="return os.open(canary['new'], os.O_WRONLY | os.O_CREAT) >= 0",
     ),
-    Probe(name="fork", layer="seccomp", attempt="pid = libc.fork()\nif pid == 0: os._exit(0)\nreturn pid > 0"),
+    Probe(name="fork", layer="seccomp", attempt="pid = os.fork()\nif pid == 0: os._exit(0)\nreturn pid > 0"),
     *(Probe(name=name, layer="seccomp", attempt=f"return {attempt}") for name, attempt in _REFUSED_CALLS.items()),
     Probe(name="processes of the host", layer="bubblewrap", attempt="return os.getppid() > 64"),
     Probe(
