@@ -2,8 +2,8 @@
 
     python benchmarks/sandbox.py [--rounds 7] [--jobs 300] [--tiers A B] [--store] [--json]
 
-Every way runs the same program (ten small functions' worth of text) against the same ten asserts, two at a time on two
-cores. The bare fork is a clean interpreter that forks, runs program and asserts in the child and believes its exit
+Every way runs the same program against the same ten asserts, two at a time on two cores: `add` is one line, `primes`
+imports a module and loops (workloads). The bare fork is a clean interpreter that forks, runs program and asserts in the child and believes its exit
 code; the subprocess is `python -I -S` on a file with both. Neither isolates anything. Rounds alternate.
 """
 
@@ -27,7 +27,9 @@ from benchmarks.harness import as_json, cores, facts, median, sample_quiet, stor
 from charter.sandbox import Limits, Sandbox, open_sandbox
 from charter.sandbox.calls import split_asserts
 
-PROGRAM = """
+_ADD = "def add(a, b):\n    return a + b\n"
+_ADD__PRIMES_TESTS = "\n".join(f"assert add({i}, {i * i}) == {i + i * i}" for i in range(10))
+_PRIMES = """
 from collections import Counter
 import math
 
@@ -41,13 +43,14 @@ def primes(n):
 def most_common(words):
     return Counter(words).most_common(1)[0][0]
 """
-TESTS = "\n".join(
+_PRIMES_TESTS = "\n".join(
     [
         f"assert primes({n}) == {[p for p in range(2, n + 1) if all(p % d for d in range(2, p))]}"
         for n in range(5, 50, 5)
     ]
     + ["assert most_common(['a', 'b', 'a']) == 'a'"]
 )
+WORKLOADS = {"add": (_ADD, _ADD_TESTS), "primes": (_PRIMES, _PRIMES_TESTS)}
 _FORKER = """
 import os, sys
 source, count = open(sys.argv[1]).read(), int(sys.argv[2])
@@ -86,12 +89,13 @@ def fresh_interpreter(folder: Path, jobs: int) -> float:
     return time.perf_counter() - began
 
 
-def jailed(sandbox: Sandbox, jobs: int) -> tuple[float, float]:
+def jailed(sandbox: Sandbox, jobs: int, workload: str) -> tuple[float, float]:
     """Seconds for `jobs` executions in a jail, and processor seconds of everything that took part."""
-    suite, limits = split_asserts(TESTS), Limits()
+    program, tests = WORKLOADS[workload]
+    suite, limits = split_asserts(tests), Limits()
 
     async def all_of_them() -> None:
-        verdicts = await asyncio.gather(*(sandbox.run_calls(PROGRAM, suite, limits) for _ in range(jobs)))
+        verdicts = await asyncio.gather(*(sandbox.run_calls(program, suite, limits) for _ in range(jobs)))
         if any(verdict.outcome != "passed" for verdict in verdicts):
             raise SystemExit(f"a jailed program did not pass: {verdicts[0]}")
 
@@ -114,7 +118,7 @@ def _processor_seconds() -> float:
     return total
 
 
-def measure(tiers: list[str], rounds: int, jobs: int, slow_jobs: int) -> dict[str, Any]:
+def measure(workload: str, tiers: list[str], rounds: int, jobs: int, slow_jobs: int) -> dict[str, Any]:
     """Programs per second of every way, medians over alternating rounds."""
     sandboxes = {tier: open_sandbox(tier) for tier in tiers}
     rates: dict[str, list[float]] = {name: [] for name in ("bare fork", "subprocess", *tiers)}
@@ -123,26 +127,27 @@ def measure(tiers: list[str], rounds: int, jobs: int, slow_jobs: int) -> dict[st
     try:
         with tempfile.TemporaryDirectory() as name, watching() as quiet:
             folder = Path(name)
-            folder.joinpath("whole.py").write_text(f"{PROGRAM}\n{TESTS}\n")
+            folder.joinpath("whole.py").write_text("\n".join(WORKLOADS[workload]))
             for round_number in range(rounds + 1):
                 found = {"bare fork": jobs / bare_fork(folder, jobs)}
                 found["subprocess"] = slow_jobs / fresh_interpreter(folder, slow_jobs)
                 spent = {}
                 for tier, sandbox in sandboxes.items():
-                    seconds, processor = jailed(sandbox, jobs)
+                    seconds, processor = jailed(sandbox, jobs, workload)
                     found[tier], spent[tier] = jobs / seconds, processor / jobs
                 if round_number:  # the first one warms up
                     for way, rate in found.items():
                         rates[way].append(rate)
                     for tier, each in spent.items():
                         cpu[tier].append(each)
-        step = {tier: sorted(jailed(sandbox, 512)[0] for _ in range(3))[1] for tier, sandbox in sandboxes.items()}
+        step = {
+            tier: sorted(jailed(sandbox, 512, workload)[0] for _ in range(3))[1] for tier, sandbox in sandboxes.items()
+        }
     finally:
         for sandbox in sandboxes.values():
             sandbox.close()
     per_s = {way: median(values) for way, values in rates.items()}
     return {
-        **facts(),
         **validity(before, quiet),
         "rounds": rounds,
         "per_second": {way: round(rate, 1) for way, rate in per_s.items()},
@@ -164,21 +169,25 @@ def main() -> None:
     parser.add_argument("--store", action="store_true", help="write benchmarks/results/sandbox.json")
     parser.add_argument("--json", action="store_true", dest="as_json")
     asked = parser.parse_args()
-    found = measure(asked.tiers, asked.rounds, asked.jobs, asked.slow_jobs)
+    found: dict[str, Any] = facts()
+    for workload in WORKLOADS:
+        found[workload] = measure(workload, asked.tiers, asked.rounds, asked.jobs, asked.slow_jobs)
     if asked.store:
         store("sandbox", found)
     if asked.as_json:
         print(as_json(found))
         return
-    rows = [
-        [way, rate, found["of_bare_fork"].get(way, ""), found["of_subprocess"].get(way, ""),
-         found["cpu_ms_per_execution"].get(way, "")]
-        for way, rate in found["per_second"].items()
-    ]  # fmt: skip
-    print(table(rows, ["way", "programs/s", "of bare fork", "of subprocess", "CPU ms each"]))
-    print(f"512 completions of 10 tests: {found['seconds_for_512_completions_of_10_tests']} s")
-    if not found["valid"]:
-        print("not valid: " + "; ".join(found["disturbed_by"]))
+    for workload in WORKLOADS:
+        part = found[workload]
+        rows = [
+            [way, rate, *(part[key].get(way, "") for key in ("of_bare_fork", "of_subprocess", "cpu_ms_per_execution"))]
+            for way, rate in part["per_second"].items()
+        ]
+        print(f"\n{workload}")
+        print(table(rows, ["way", "programs/s", "of bare fork", "of subprocess", "CPU ms each"]))
+        print(f"512 completions of 10 tests: {part['seconds_for_512_completions_of_10_tests']} s")
+        if not part["valid"]:
+            print("not valid: " + "; ".join(part["disturbed_by"]))
 
 
 if __name__ == "__main__":

@@ -205,11 +205,12 @@ def _forget_in_fork() -> None:
 os.register_at_fork(after_in_child=_forget_in_fork)
 
 
-def start(walls: Walls, number: int, scratch_bytes: int = 0) -> Server:
+def start(walls: Walls, number: int, *, checks: bool = False, scratch_bytes: int = 0) -> Server:
     """Start a fork server and wait until it is ready.
 
-    number: of the slot; chooses the user id of its children when this process is root. scratch_bytes: size of the
-    folder its job may write to; such a server is good for one job.
+    number: of the slot; chooses the user id of its children when this process is root. checks: whether it can
+    run test code (mode checker). scratch_bytes: size of the folder its job may write to; such a server is good for one
+    job.
     Raises: SandboxUnavailable with what it said.
     """
     found = library()
@@ -239,6 +240,7 @@ def start(walls: Walls, number: int, scratch_bytes: int = 0) -> Server:
         "extensions": found.extensions,
         "uid": hidden_uid(number),
         "scratch_bytes": scratch_bytes,
+        "checks": checks,
         "hidden_host": walls.bubblewrap,
     }
     try:

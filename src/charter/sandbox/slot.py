@@ -48,8 +48,11 @@ class Slot:
                 role = "scratch"
                 if used := self._servers.pop(role, None):  # what the job before wrote goes with it
                     used.stop()
+            checks = role == "checker"
             if role not in self._servers:
-                self._servers[role] = start(self._walls, 2 * self._number + (role == "checker"), scratch_bytes)
+                self._servers[role] = start(
+                    self._walls, 2 * self._number + checks, checks=checks, scratch_bytes=scratch_bytes
+                )
             return self._servers[role]
 
     def attempt(self, work: Callable[[Slot], T], failed: Callable[[str], T]) -> T:

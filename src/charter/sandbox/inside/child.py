@@ -12,11 +12,16 @@ import errno
 import os
 import sys
 import threading
+from collections.abc import Callable
 from types import CodeType, ModuleType
 from typing import Any, NoReturn
 
-from . import checker, codec, query
+from . import codec, query
 
+Receive = Callable[[], Any]
+Send = Callable[[object], None]
+extra_modes: dict[str, Callable[[dict[str, Any], Send, Receive], None]] = {}
+"""Modes that not every fork server has; what they need would make every fork of the others dearer."""
 JAILED = b"J"
 UNCONFINED = b"E"
 _LONGEST_MESSAGE = 300
@@ -64,10 +69,10 @@ def work() -> NoReturn:
             _answer_calls(job)
         case "serve":
             _serve_calls(job)
-        case "checker":
-            checker.run(job, send, receive)
         case "query":
             query.run(job, send)
+        case other:
+            extra_modes[other](job, send, receive)
     os._exit(0)
 
 

@@ -20,28 +20,18 @@ from types import ModuleType
 HIDDEN = frozenset({"site-packages", "dist-packages"})
 """Folders inside the standard library's that hold other people's packages (data sets with their answers, for one)."""
 _USELESS = frozenset({"__pycache__", "test", "tests", "idlelib", "ensurepip", "lib2to3", "turtledemo", "tkinter"})
-_NOT_PRELOADED = (
-    "_test",
-    "_xx",
-    "xx",
-    "_tkinter",
-    "_curses",
-    "readline",
-    "_gdbm",
-    "_dbm",
-    "nis",
-    "spwd",
-    "ossaudiodev",
-)
-_HEAVY = frozenset({"_ssl"})
+_NOT_PRELOADED = ("_test", "_xx", "xx", "_ctypes_test", "_tkinter", "_curses", "readline", "_gdbm", "_dbm")
+_RARE = frozenset({
+    "_crypt", "_lsprof", "_posixshmem", "_ssl", "audioop", "nis", "ossaudiodev", "spwd", "syslog",
+})  # fmt: skip
+"""Extension modules that no program here needs. Each one that is there costs every fork some mappings."""
 
 PRELOADED = (
-    "abc", "argparse", "array", "asyncio", "base64", "bisect", "builtins", "cmath", "collections.abc", "contextlib",
-    "copy", "csv", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "heapq", "inspect", "io",
-    "itertools", "json", "math", "numbers", "operator", "pprint", "queue", "random", "re", "statistics", "string",
-    "struct", "textwrap", "threading", "time", "traceback", "types", "typing", "unicodedata", "unittest",
+    "abc", "bisect", "builtins", "cmath", "collections.abc", "contextlib", "copy", "dataclasses", "datetime", "enum",
+    "functools", "heapq", "io", "itertools", "json", "math", "operator", "random", "re", "string", "struct",
+    "threading", "time", "typing",
 )  # fmt: skip
-"""What programs import most; already there when a child begins."""
+"""What programs import most; already there when a child begins. The rest is read when it is asked for."""
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
@@ -124,7 +114,7 @@ def preload(extensions: str) -> None:
     found = sorted(os.listdir(extensions)) if os.path.isdir(extensions) else []
     for file in found:
         name = file.partition(".")[0]
-        if not file.endswith(suffix) or name.startswith(_NOT_PRELOADED) or name in _HEAVY:
+        if not file.endswith(suffix) or name.startswith(_NOT_PRELOADED) or name in _RARE:
             continue
         with contextlib.suppress(ImportError):
             importlib.import_module(name)

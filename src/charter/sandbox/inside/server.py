@@ -157,6 +157,10 @@ def main(descriptor: int) -> None:
     habits.keep()
     try:
         imports.preload(settings["extensions"])
+        if settings["checks"]:
+            from . import checker
+
+            child.extra_modes["checker"] = checker.run
         room = _make_scratch(settings)
         imports.use_index(settings["roots"], scratch.LIBRARY if room else "")
         own_user = settings["uid"] is not None or settings["hidden_host"] or room is not None or _leave_users()
