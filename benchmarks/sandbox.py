@@ -3,8 +3,8 @@
     python benchmarks/sandbox.py [--rounds 7] [--jobs 300] [--tiers A B] [--store] [--json]
 
 Every way runs the same program against the same ten asserts, two at a time on two cores: `add` is one line, `primes`
-imports a module and loops (workloads). The bare fork is a clean interpreter that forks, runs program and asserts in the child and believes its exit
-code; the subprocess is `python -I -S` on a file with both. Neither isolates anything. Rounds alternate.
+imports a module and loops. The bare fork is a clean interpreter that forks, runs program and asserts in the child and
+believes its exit code; the subprocess is `python -I -S` on a file with both. Neither isolates anything. Rounds alternate.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from charter.sandbox import Limits, Sandbox, open_sandbox
 from charter.sandbox.calls import split_asserts
 
 _ADD = "def add(a, b):\n    return a + b\n"
-_ADD__PRIMES_TESTS = "\n".join(f"assert add({i}, {i * i}) == {i + i * i}" for i in range(10))
+_ADD_TESTS = "\n".join(f"assert add({i}, {i * i}) == {i + i * i}" for i in range(10))
 _PRIMES = """
 from collections import Counter
 import math

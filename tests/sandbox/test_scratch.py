@@ -55,7 +55,7 @@ def test_a_scratch_folder_is_private_and_limited(tier: str) -> None:
 def test_a_machine_without_mount_namespaces_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     from charter.sandbox import slot
 
-    def refuse(*_: object) -> object:
+    def refuse(*_: object, **__: object) -> object:
         raise SandboxUnavailable("a scratch folder needs a mount namespace, which was refused")
 
     sandbox = open_sandbox("B", slots=1)
