@@ -4,7 +4,8 @@
 
 Every way runs the same program against the same ten asserts, two at a time on two cores: `add` is one line, `primes`
 imports a module and loops. The bare fork is a clean interpreter that forks, runs program and asserts in the child and
-believes its exit code; the subprocess is `python -I -S` on a file with both. Neither isolates anything. Rounds alternate.
+believes its exit code; the subprocess is `python -I -S` on a file with both. Neither isolates anything. Rounds
+alternate.
 """
 
 from __future__ import annotations

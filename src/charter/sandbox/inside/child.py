@@ -11,7 +11,6 @@ import contextlib
 import errno
 import os
 import sys
-import threading
 from collections.abc import Callable
 from types import CodeType, ModuleType
 from typing import Any, NoReturn
@@ -55,9 +54,6 @@ def _exactly(count: int) -> bytes | None:
 
 def work() -> NoReturn:
     """Do the job that standard input holds, and end the process."""
-    import random
-
-    random.seed(0)  # a program's verdict is the same every time
     job = receive()
     if job is None:
         os._exit(3)
@@ -117,8 +113,9 @@ def _run_whole(program: str) -> NoReturn:
     except BaseException as error:  # noqa: BLE001 - whatever a program raises ends it
         code = 1
         send(describe(error))
-    with contextlib.suppress(BaseException):
-        threading._shutdown()  # type: ignore[attr-defined] # as the interpreter does when it ends: waits for threads
+    if "threading" in sys.modules:
+        with contextlib.suppress(BaseException):
+            sys.modules["threading"]._shutdown()  # as the interpreter does when it ends: waits for threads
     with contextlib.suppress(BaseException):
         atexit._run_exitfuncs()
     try:

@@ -7,14 +7,14 @@ and reads.
 
 from __future__ import annotations
 
-import contextlib
+import ctypes
 import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 HIDDEN = frozenset({"site-packages", "dist-packages"})
@@ -28,10 +28,11 @@ _RARE = frozenset({
 
 PRELOADED = (
     "abc", "bisect", "builtins", "cmath", "collections.abc", "contextlib", "copy", "dataclasses", "datetime", "enum",
-    "functools", "heapq", "io", "itertools", "json", "math", "operator", "random", "re", "string", "struct",
-    "threading", "time", "typing",
+    "functools", "heapq", "io", "itertools", "json", "math", "operator", "re", "string", "struct", "time",
+    "typing",
 )  # fmt: skip
-"""What programs import most; already there when a child begins. The rest is read when it is asked for."""
+"""What programs import most; already there when a child begins. The rest is read when it is asked for: `random` and
+`threading` too, which run code of their own in every forked child."""
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
@@ -50,6 +51,11 @@ class _Loader(importlib.machinery.SourceFileLoader):
     def get_data(self, path: str) -> bytes:
         return super().get_data(os.path.join(self._way, path.removeprefix(self._root)))
 
+    def exec_module(self, module: ModuleType) -> None:
+        super().exec_module(module)
+        if module.__name__ == "random":
+            module.seed(0)  # a program's verdict is the same every time
+
     def path_stats(self, path: str) -> dict[str, float]:  # type: ignore[override]
         del path
         return self._stats
@@ -59,9 +65,14 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
 
 class IndexFinder(importlib.abc.MetaPathFinder):
-    """Finds the modules of an index and no others. way: how to reach the first root; empty for the working folder."""
+    """Finds the modules of an index and no others.
 
-    def __init__(self, roots: Sequence[str], way: str) -> None:
+    extensions: name → file of extension modules that are mapped already; the C library knows them by that name and does
+    not look for them again. way: how to reach the first root; empty for the working folder.
+    """
+
+    def __init__(self, roots: Sequence[str], extensions: Mapping[str, str], way: str) -> None:
+        self._extensions = extensions
         self._root = roots[0]
         self._way = way
         self._index: dict[str, tuple[str, bool, dict[str, float]]] = {}
@@ -94,6 +105,10 @@ class IndexFinder(importlib.abc.MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         del path, target
+        if fullname in self._extensions:
+            file = self._extensions[fullname]
+            loader = importlib.machinery.ExtensionFileLoader(fullname, file)
+            return importlib.util.spec_from_file_location(fullname, file, loader=loader)
         entry = self._index.get(fullname)
         if entry is None:
             return None
@@ -103,26 +118,32 @@ class IndexFinder(importlib.abc.MetaPathFinder):
         return importlib.util.spec_from_file_location(fullname, where, loader=loader, submodule_search_locations=places)
 
 
-def preload(extensions: str) -> None:
-    """Import what children need and cannot load themselves: every extension module (loading one asks for metadata).
+def preload(extensions: str) -> dict[str, str]:
+    """Make what children need and cannot load themselves part of this process: modules that most programs import, and
+    the file of every extension module, since mapping one asks for its metadata.
 
-    extensions: the folder of the standard library's extension modules. One that this machine cannot load is left out.
+    extensions: the folder of the standard library's extension modules. Returns: name → file of those that are mapped.
     """
     for name in PRELOADED:
         importlib.import_module(name)
     suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
-    found = sorted(os.listdir(extensions)) if os.path.isdir(extensions) else []
-    for file in found:
+    mapped = {}
+    for file in sorted(os.listdir(extensions)) if os.path.isdir(extensions) else []:
         name = file.partition(".")[0]
         if not file.endswith(suffix) or name.startswith(_NOT_PRELOADED) or name in _RARE:
             continue
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+        path = os.path.join(extensions, file)
+        try:
+            ctypes.PyDLL(path)
+        except OSError:  # a library it needs is not on this machine
+            continue
+        mapped[name] = path
+    return mapped
 
 
-def use_index(roots: Sequence[str], way: str = "") -> None:
-    """From now on, find modules in the index only. way: see IndexFinder."""
-    finder = IndexFinder(roots, way)
+def use_index(roots: Sequence[str], extensions: Mapping[str, str], way: str = "") -> None:
+    """From now on, find modules in the index only. extensions: from `preload`. way: see IndexFinder."""
+    finder = IndexFinder(roots, extensions, way)
     sys.meta_path[:] = [importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter, finder]
     sys.path_hooks.clear()
     sys.path_importer_cache.clear()

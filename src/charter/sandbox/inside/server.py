@@ -8,6 +8,7 @@ start: why) the other. When the socket closes, the trainer is gone, and so is ev
 
 from __future__ import annotations
 
+import _thread
 import array
 import ctypes
 import fcntl
@@ -18,7 +19,6 @@ import select
 import signal
 import socket
 import sys
-import threading
 from typing import Any
 
 from . import child, habits, imports, namespaces, scratch
@@ -153,16 +153,16 @@ def main(descriptor: int) -> None:
     settings = json.loads(control.recv(1 << 20))
     os.environ.clear()
     os.chdir(settings["roots"][0])
-    threading.stack_size(THREAD_STACK_BYTES)
+    _thread.stack_size(THREAD_STACK_BYTES)
     habits.keep()
     try:
-        imports.preload(settings["extensions"])
+        extensions = imports.preload(settings["extensions"])
         if settings["checks"]:
             from . import checker
 
             child.extra_modes["checker"] = checker.run
         room = _make_scratch(settings)
-        imports.use_index(settings["roots"], scratch.LIBRARY if room else "")
+        imports.use_index(settings["roots"], extensions, scratch.LIBRARY if room else "")
         own_user = settings["uid"] is not None or settings["hidden_host"] or room is not None or _leave_users()
         walls = Walls(settings["layers"], settings["readable"], settings["uid"], room, own_user=own_user)
         if room:
