@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
@@ -64,7 +63,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
         del path, data, _mode
 
 
-class IndexFinder(importlib.abc.MetaPathFinder):
+class IndexFinder:
     """Finds the modules of an index and no others.
 
     extensions: name → file of extension modules that are mapped already; the C library knows them by that name and does
