@@ -28,8 +28,8 @@ START_LIMIT_S = 30.0
 _HOME = Path(__file__).parent
 _BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from inside.server import main; main(int(sys.argv[2]))"
 _PREPARE = (
-    "import os, sys; sys.path.insert(0, sys.argv[1]); from inside.scratch import mount_folder;"
-    "mount_folder(int(sys.argv[2])); os.execv(sys.argv[3], sys.argv[3:])"
+    "import os, sys; sys.path.insert(0, sys.argv[1]); from inside.scratch import LIBRARY, mount_folder;"
+    "mount_folder(int(sys.argv[2]), LIBRARY); os.execv(sys.argv[3], sys.argv[3:])"
 )
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1"}
 _FIRST_HIDDEN_UID = 61184  # the range systemd gives to users it makes up; nobody owns files there
@@ -167,7 +167,8 @@ def bubblewrap_command(scratch_bytes: int = 0) -> list[str]:
         command += ["--ro-bind", root, root, *_without_packages(root)]
     if scratch_bytes:  # made by us: a tmpfs of bubblewrap's has no limit on the number of files
         prepare = [*_python(_PREPARE), str(_HOME), str(scratch_bytes)]
-        command = [*prepare, *command, "--bind", scratch.FOLDER, scratch.FOLDER]
+        # over the library's place first: what is bound below may itself lie under /tmp
+        command = [*prepare, *command, "--bind", scratch.LIBRARY, scratch.FOLDER]
         command += ["--ro-bind", library().roots[0], scratch.LIBRARY]
         command += _without_packages(scratch.LIBRARY)
     inside = str(_HOME / "inside")

@@ -16,13 +16,13 @@ MOST_FILES = 4096
 _NOSUID_NODEV_NOEXEC, _BIND, _PRIVATE_ALL = 2 | 4 | 8, 4096, (1 << 18) | (1 << 14)
 
 
-def mount_folder(size_bytes: int) -> None:
+def mount_folder(size_bytes: int, place: str = FOLDER) -> None:
     """Leave the shared mounts and put the folder in place. Raises: OSError that names what was refused."""
     libc = ctypes.CDLL(None, use_errno=True)
     namespaces.leave(libc, mounts=True)
     _mount(libc, None, "/", None, _PRIVATE_ALL)
     options = f"size={size_bytes},nr_inodes={MOST_FILES},mode=0777"
-    _mount(libc, "scratch", FOLDER, "tmpfs", _NOSUID_NODEV_NOEXEC, options)
+    _mount(libc, "scratch", place, "tmpfs", _NOSUID_NODEV_NOEXEC, options)
 
 
 def mount_library(library: str) -> None:
