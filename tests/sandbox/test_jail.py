@@ -271,6 +271,41 @@ def test_checkers_of_every_form_are_really_run(
     assert (verdict.outcome, verdict.passed, verdict.total) == (outcome, passed, total), verdict.note
 
 
+@pytest.mark.parametrize(
+    "unrun",
+    [
+        "import unittest\nclass T(unittest.TestCase):\n    async def test_a(self): self.assertEqual(add(1, 2), 4)\n",
+        "import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        add(1, 2)\n        yield\n",
+        "class TestAdd:\n    def test_a(self):\n        add(1, 2)\n        yield\n",
+        "class TestAdd:\n    async def test_a(self):\n        yield add(1, 2)\n",
+    ],
+)
+def test_a_test_that_would_never_run_is_the_tests_fault(jail: Sandbox, unrun: str) -> None:
+    verdict = _check(jail, _GOOD, unrun + "    def test_b(self): assert add(1, 2) == 3\n")
+    assert (verdict.outcome, verdict.passed) == ("sandbox_error", 0)
+    assert "never run" in verdict.note
+
+
+def test_an_awaited_case_is_run(jail: Sandbox) -> None:
+    case = (
+        "import unittest\nclass T(unittest.IsolatedAsyncioTestCase):\n"
+        "    async def test_a(self): assert add(1, 2) == {}\n"
+    )
+    assert _check(jail, _GOOD, case.format(3)).outcome == "passed"
+    assert _check(jail, _GOOD, case.format(4)).outcome == "failed"
+
+
+def test_a_set_up_that_cannot_run_here_is_no_verdict_and_no_excuse(jail: Sandbox) -> None:
+    missing = "import numpy as np\nassert add(np.int64(1), 2) == 3\n"
+    verdict = _calls(jail, _GOOD, missing)
+    assert (verdict.outcome, verdict.passed) == ("sandbox_error", 0)
+    assert "set-up" in verdict.note
+    assert "numpy" in verdict.note
+    # a program that breaks a set-up which runs without it has only itself to blame
+    saboteur = "import builtins\nbuiltins.__import__ = None\n" + _GOOD
+    assert _calls(jail, saboteur, "import math\nassert add(math.floor(1.5), 2) == 3\n").outcome == "crashed"
+
+
 def test_a_program_named_like_a_built_in_is_the_one_that_is_tested(jail: Sandbox) -> None:
     tests = "def check(candidate):\n    assert sum([1, 2]) == 3 and candidate([]) == 0\n"
     assert _check(jail, "def sum(x): return 3 if x else 0", tests, "sum").outcome == "passed"

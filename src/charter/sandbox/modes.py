@@ -67,6 +67,8 @@ def run_calls(start: Starter, program: str, suite: CallSuite, limits: Limits) ->
         outcome, note = settled or ("failed", messages)
         return verdict(outcome, 0, note)
     if not messages or messages[0].get("loaded") is not True:
+        if messages and messages[0].get("in") == "setup" and (fault := _setup_fault(start, suite, limits)):
+            return verdict("sandbox_error", 0, f"the tests' own set-up cannot run here: {fault}")
         cause = settled or (messages and _cause(messages[0])) or ("crashed", "it ended before the tests")
         return verdict(cause[0], 0, cause[1])
     answers = messages[1:]
@@ -79,6 +81,15 @@ def run_calls(start: Starter, program: str, suite: CallSuite, limits: Limits) ->
         return verdict("crashed", passed, f"it ended by itself after {len(answers)} of {len(calls)} answers")
     outcome, note = first or ("passed", "")
     return verdict(outcome, passed, note)
+
+
+def _setup_fault(start: Starter, suite: CallSuite, limits: Limits) -> str:
+    """What is wrong with the set-up of the tests when no program is there to be blamed for it; empty if nothing is."""
+    process = start(limits, codec.pack({"mode": "calls", "program": "", "setup": suite.setup, "calls": []}))
+    _finish(process)
+    messages = _read(process.frames())
+    cause = _cause(messages[0]) if messages and not isinstance(messages, str) else None
+    return cause[1] if cause else ""
 
 
 def _judge(tests: Sequence[CallTest], answers: Sequence[dict[str, Any]]) -> tuple[int, tuple[Outcome, str] | None]:

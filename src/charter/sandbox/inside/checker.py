@@ -167,7 +167,10 @@ def _line_in_tests(error: BaseException) -> str:
 
 
 def _units(names: dict[str, Any], entry: str | None, link: _Link) -> Iterator[tuple[str, Callable[[], object]]]:
-    """What the tests define to be run: check(candidate), unittest cases, test functions and classes."""
+    """What the tests define to be run: check(candidate), unittest cases, test functions and classes.
+
+    Raises: TypeError for a test that would pass because it never runs.
+    """
     check = names.get("check")
     if entry and inspect.isfunction(check):
         yield "check", lambda: check(Proxy(entry, link))
@@ -183,20 +186,27 @@ def _units(names: dict[str, Any], entry: str | None, link: _Link) -> Iterator[tu
                     yield f"{name}.{method}", _method(thing, method)
 
 
-def _awaited(test: Callable[[], Any]) -> Callable[[], object]:
-    """A test that has run when it returns: a coroutine is awaited, a generator would never run and is refused."""
+def _refuse_unrun(test: object, *, awaited: bool) -> None:
+    """Refuse what calling would not run: a generator, and a coroutine unless someone awaits it. Raises: TypeError."""
     if inspect.isgeneratorfunction(test) or inspect.isasyncgenfunction(test):
         raise TypeError(f"{test.__name__} is a generator: it would never run")
-    if inspect.iscoroutinefunction(test):
-        return lambda: asyncio.run(test())
-    return test
+    if inspect.iscoroutinefunction(test) and not awaited:
+        raise TypeError(f"{test.__name__} is a coroutine in a case that awaits none: it would never run")
+
+
+def _awaited(test: Callable[[], Any]) -> Callable[[], object]:
+    _refuse_unrun(test, awaited=True)
+    return (lambda: asyncio.run(test())) if inspect.iscoroutinefunction(test) else test
 
 
 def _method(kind: type, name: str) -> Callable[[], object]:
+    _refuse_unrun(getattr(kind, name), awaited=True)
     return lambda: _awaited(getattr(kind(), name))()
 
 
 def _case(kind: type[unittest.TestCase], method: str) -> Callable[[], object]:
+    _refuse_unrun(getattr(kind, method), awaited=issubclass(kind, unittest.IsolatedAsyncioTestCase))
+
     def run_case() -> None:
         result = unittest.TestResult()
         unittest.TestSuite([kind(method)]).run(result)  # a suite, for setUpClass

@@ -129,13 +129,12 @@ def _load(job: dict[str, Any]) -> dict[str, Any] | None:
     """The namespace of a program made of functions, or None after its failure was reported."""
     sys.argv = ["solution.py"]
     module = _module("solution")
-    try:
-        exec(_compiled(job["program"], "solution.py"), module.__dict__)
-        if job.get("setup"):
-            exec(_compiled(job["setup"], "tests.py"), module.__dict__)
-    except BaseException as error:  # noqa: BLE001
-        send(describe(error))
-        return None
+    for part, name in (("program", "solution.py"), ("setup", "tests.py")):
+        try:
+            exec(_compiled(job.get(part, ""), name), module.__dict__)
+        except BaseException as error:  # noqa: BLE001
+            send({**describe(error), "in": part})
+            return None
     send({"loaded": True})
     return module.__dict__
 
