@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import shutil
+import sys
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -112,3 +115,27 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
         return path
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def can_jail() -> bool:
+    """Whether this kernel has what tier B is made of. That the jail then holds is for the tests to show."""
+    if not sys.platform.startswith("linux"):
+        return False
+    from charter.sandbox.inside import landlock, policy
+
+    return landlock.version(ctypes.CDLL(None, use_errno=True), policy.machine()) > 0
+
+
+@pytest.fixture(scope="session")
+def excuse(can_jail: bool) -> Callable[[Exception, str], None]:
+    """Called with why there is no sandbox: skips where the machine lacks what the tier is made of, raises where it has
+    it and the jail does not hold."""
+
+    def excused(error: Exception, tier: str) -> None:
+        no_bubblewrap = shutil.which("bwrap") is None or "did not start: bwrap" in str(error)
+        if not can_jail or (tier != "B" and no_bubblewrap):
+            pytest.skip(str(error))
+        raise error
+
+    return excused

@@ -97,6 +97,10 @@ RUNS_INTO_LIMITS = frozenset(
 """Programs without a `slow:` line of their own that take seconds all the same."""
 
 
+SOURCES = Path(__file__).resolve().parents[2]
+"""The checkout: what no program may read."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
     """One file. passes: whether it is benign. tiers: where it is judged, or None for everywhere."""
@@ -112,8 +116,8 @@ class Program:
     scratch_bytes: int = 0
 
     def text_for(self, canary: str) -> str:
-        """The program with the canary folder's path in it."""
-        return self.text.replace("@CANARY@", canary)
+        """The program with the paths in it: of the canary folder, and of the sources."""
+        return self.text.replace("@CANARY@", canary).replace("@SOURCES@", str(SOURCES))
 
 
 def header_of(text: str) -> dict[str, str]:

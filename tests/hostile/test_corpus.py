@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,25 +34,30 @@ def canary() -> Iterator[Canary]:
 
 
 @pytest.fixture(scope="module")
-def sandboxes(canary: Canary) -> Iterator[dict[str, Sandbox | str]]:
+def sandboxes(canary: Canary) -> Iterator[dict[str, Sandbox | SandboxUnavailable]]:
     """Tier → the sandbox, one slot wide so that each job follows the last one's; or why there is none."""
-    found: dict[str, Sandbox | str] = {}
+    found: dict[str, Sandbox | SandboxUnavailable] = {}
     for tier in TIERS:
         try:
             found[tier] = open_sandbox(tier, slots=1)
         except SandboxUnavailable as error:
-            found[tier] = str(error)
+            found[tier] = error
     yield found
     for one in found.values():
-        if not isinstance(one, str):
+        if not isinstance(one, SandboxUnavailable):
             one.close()
 
 
 @pytest.fixture(params=TIERS)
-def sandbox(request: pytest.FixtureRequest, sandboxes: dict[str, Sandbox | str]) -> Sandbox:
+def sandbox(
+    request: pytest.FixtureRequest,
+    sandboxes: dict[str, Sandbox | SandboxUnavailable],
+    excuse: Callable[[Exception, str], None],
+) -> Sandbox:
     one = sandboxes[request.param]
-    if isinstance(one, str):
-        pytest.skip(one)
+    if isinstance(one, SandboxUnavailable):
+        excuse(one, request.param)
+    assert isinstance(one, Sandbox)
     return one
 
 
@@ -187,8 +192,8 @@ def test_a_value_means_outside_what_it_meant_inside(sandbox: Sandbox, expression
         "b'{\"raised\":[\"' + b'A' * 200000 + b'\",\"\",false]}'",
     ],
 )
-def test_a_raw_frame_is_an_answer_or_none(sandboxes: dict[str, Sandbox | str], body: str) -> None:
-    one = next(one for one in sandboxes.values() if not isinstance(one, str))
+def test_a_raw_frame_is_an_answer_or_none(sandboxes: dict[str, Sandbox | SandboxUnavailable], body: str) -> None:
+    one = next(one for one in sandboxes.values() if not isinstance(one, SandboxUnavailable))
     program = f"""
 import os
 def add(a, b):
@@ -215,10 +220,10 @@ def add(a, b):
         "{x: 1 for x in _0} == {1: 1}",
     ],
 )
-def test_a_check_costs_the_host_little(sandboxes: dict[str, Sandbox | str], check: str) -> None:
+def test_a_check_costs_the_host_little(sandboxes: dict[str, Sandbox | SandboxUnavailable], check: str) -> None:
     """A list may hold numbers that all have one hash (multiples of 2**61 - 1); made a set out here, 12,000 of them are
     72 million comparisons, a second and more with the trainer's interpreter locked."""
-    one = next(one for one in sandboxes.values() if not isinstance(one, str))
+    one = next(one for one in sandboxes.values() if not isinstance(one, SandboxUnavailable))
     suite = CallSuite(tests=(CallTest(source=check, calls=("f()",), check=check),))
     program = "def f(): return [n * (2**61 - 1) for n in range(1, 12001)]"
     began = time.process_time()
