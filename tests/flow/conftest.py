@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import random
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -122,3 +127,65 @@ def charter_process() -> Callable[..., subprocess.Popen[str]]:
         )
 
     return start
+
+
+def digests(run: Path) -> dict[str, str]:
+    """SHA-256 of the final weights and optimizer state and of every stored rollout."""
+    files = [*run.glob("rollouts/*.parquet"), *run.glob("latest/*/*.safetensors")]
+    assert files
+    return {str(f.relative_to(run)): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files)}
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    """The metrics of every step."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def timeless(run: Path) -> list[dict[str, Any]]:
+    """The metrics of every step, without how long anything took."""
+    timed = ("time/", "tokens_per_s/")
+    return [{k: v for k, v in r.items() if not k.startswith(timed) and not k.endswith("/seconds")} for r in rows(run)]
+
+
+def last_step(run: Path) -> int:
+    """The newest step in the metrics, -1 before the first."""
+    try:
+        return rows(run)[-1]["step"]
+    except (OSError, ValueError, IndexError):
+        return -1
+
+
+@pytest.fixture(scope="session")
+def left() -> SimpleNamespace:
+    """Readers of what a run leaves."""
+    return SimpleNamespace(digests=digests, rows=rows, timeless=timeless, last_step=last_step)
+
+
+@pytest.fixture
+def kill_and_resume(charter, charter_process, tmp_path) -> Callable[..., Path]:
+    """Run a recipe once whole and once killed a little after each of `after`, and compare; the folder of the second.
+
+    steps: of the recipe; every kill must land before the last.
+    """
+
+    def run(recipe: Path, steps: int, after: tuple[int, ...], seed: object) -> Path:
+        whole, cut = tmp_path / "whole", tmp_path / "cut"
+        assert charter("train", recipe, "--run-dir", whole, cwd=tmp_path).returncode == 0
+        rng = random.Random(str(seed))
+        for step in after:
+            process = charter_process("train", recipe, "--run-dir", cut, "--resume", cwd=tmp_path)
+            deadline = time.monotonic() + 120
+            while last_step(cut) < step and time.monotonic() < deadline:
+                time.sleep(0.005)
+            time.sleep(rng.uniform(0, 0.05))
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            assert process.returncode == -signal.SIGKILL
+            assert step <= last_step(cut) < steps
+        done = charter("train", recipe, "--run-dir", cut, "--resume", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert digests(cut) == digests(whole)
+        assert timeless(cut) == timeless(whole)
+        return cut
+
+    return run

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import random
-import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -55,29 +51,10 @@ def online(grpo_recipe: Path) -> Path:
     return grpo_recipe
 
 
-def digests(run: Path) -> dict[str, str]:
-    files = [*run.glob("rollouts/*.parquet"), *run.glob("latest/*/*.safetensors")]
-    assert files
-    return {str(f.relative_to(run)): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files)}
-
-
-def rows(run: Path) -> list[dict]:
-    read = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    timed = ("time/", "tokens_per_s/")
-    return [{k: v for k, v in r.items() if not k.startswith(timed) and not k.endswith("/seconds")} for r in read]
-
-
-def last_step(run: Path) -> int:
-    try:
-        return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"]
-    except (OSError, ValueError, IndexError):
-        return -1
-
-
-def test_pairs_of_a_file_are_learnt(charter, dpo_recipe, tmp_path):
+def test_pairs_of_a_file_are_learnt(charter, dpo_recipe, tmp_path, left):
     done = charter("train", dpo_recipe, "run.steps=30", "--run-dir", tmp_path / "r", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    found = rows(tmp_path / "r")
+    found = left.timeless(tmp_path / "r")
     assert found[0]["rewards/margins"] == pytest.approx(0, abs=1e-4)  # the policy is its own reference
     assert found[0]["loss"] == pytest.approx(0.6931, abs=1e-3)
     assert found[-1]["rewards/margins"] > 0.5
@@ -91,14 +68,14 @@ def test_pairs_of_a_file_are_learnt(charter, dpo_recipe, tmp_path):
     assert "dpo, 30 steps" in shown.stdout
 
 
-def test_sampled_pairs_raise_the_reward(charter, grpo_recipe, tmp_path):
+def test_sampled_pairs_raise_the_reward(charter, grpo_recipe, tmp_path, left):
     recipe = online(grpo_recipe)
     done = charter(
         "train", recipe, "run.steps=30", "optimizer.learning_rate=1e-2", "sampling.group_size=8",
         "--run-dir", tmp_path / "r", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = [row for row in rows(tmp_path / "r") if row["step"] > 0]
+    found = [row for row in left.timeless(tmp_path / "r") if row["step"] > 0]
     curve = [row["reward"] for row in found]
     assert sum(curve[-5:]) / 5 > sum(curve[:5]) / 5 + 0.2
     assert all(row["pairs"] <= 4 for row in found)
@@ -109,30 +86,14 @@ def test_sampled_pairs_raise_the_reward(charter, grpo_recipe, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["offline", "online"])
-def test_killed_and_resumed_equals_uninterrupted(charter, charter_process, dpo_recipe, grpo_recipe, tmp_path, kind):
+def test_killed_and_resumed_equals_uninterrupted(kill_and_resume, dpo_recipe, grpo_recipe, kind):
     recipe, steps = (dpo_recipe, 8) if kind == "offline" else (online(grpo_recipe), 6)
-    assert charter("train", recipe, "--run-dir", tmp_path / "whole", cwd=tmp_path).returncode == 0
-    cut = tmp_path / "cut"
-    rng = random.Random(kind)
-    for step in (4,):  # once: every start loads torch anew
-        process = charter_process("train", recipe, "--run-dir", cut, "--resume", cwd=tmp_path)
-        deadline = time.monotonic() + 120
-        while last_step(cut) < step and time.monotonic() < deadline:
-            time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.05))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-        assert step <= last_step(cut) < steps
-    done = charter("train", recipe, "--run-dir", cut, "--resume", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert digests(cut) == digests(tmp_path / "whole")
-    assert rows(cut) == rows(tmp_path / "whole")
+    kill_and_resume(recipe, steps, after=(4,), seed=kind)  # once: every start loads torch anew
 
 
 @pytest.mark.parametrize("lora", [False, True])
 def test_a_longer_run_asks_the_starting_model_again_and_equals_one_that_was_long_from_the_start(
-    charter, dpo_recipe, tmp_path, lora, monkeypatch
+    charter, dpo_recipe, tmp_path, lora, monkeypatch, left
 ):
     if lora:
         dpo_recipe.write_text(dpo_recipe.read_text() + "\n[lora]\nrank = 2\n")
@@ -147,7 +108,7 @@ def test_a_longer_run_asks_the_starting_model_again_and_equals_one_that_was_long
     done = charter("train", dpo_recipe, "run.steps=4", "--run-dir", tmp_path / "cut", "--resume", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(loaded) == (0 if lora else 1)
-    assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
+    assert left.digests(tmp_path / "cut") == left.digests(tmp_path / "whole")
     parts = [sorted((tmp_path / name / "reference").glob("*.parquet")) for name in ("whole", "cut")]
     assert [len(p) for p in parts] == [1, 2]
 

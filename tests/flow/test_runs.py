@@ -2,51 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import random
 import signal
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 
-def digests(run: Path) -> dict[str, str]:
-    """SHA-256 of the final weights and optimizer state and of every stored rollout."""
-    files = [
-        *run.glob("rollouts/*.parquet"),
-        *run.glob("latest/model/*.safetensors"),
-        *run.glob("latest/state/*.safetensors"),
-    ]
-    assert files
-    return {str(f.relative_to(run)): hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(files)}
-
-
-def rows(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def last_step(run: Path) -> int:
-    try:
-        return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"]
-    except (OSError, ValueError, IndexError):
-        return -1
-
-
-def timeless(row: dict) -> dict:
-    return {k: v for k, v in row.items() if not k.startswith(("time/", "tokens_per_s/")) and not k.endswith("/seconds")}
-
-
-def test_a_grpo_run_leaves_what_it_promises_and_repeats_itself(charter, grpo_recipe, tmp_path):
+def test_a_grpo_run_leaves_what_it_promises_and_repeats_itself(charter, grpo_recipe, tmp_path, left):
     for name in ("a", "b"):
         done = charter("train", grpo_recipe, "--run-dir", tmp_path / name, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     a, b = tmp_path / "a", tmp_path / "b"
-    assert digests(a) == digests(b)
-    assert [timeless(r) for r in rows(a)] == [timeless(r) for r in rows(b)]
-    assert [r["step"] for r in rows(a)] == list(range(7))
+    assert left.digests(a) == left.digests(b)
+    assert left.timeless(a) == left.timeless(b)
+    assert [r["step"] for r in left.rows(a)] == list(range(7))
     for name in ("recipe.toml", "manifest.json", "summary.json", "latest/model/config.json", "latest/state/state.json"):
         assert (a / name).exists(), name
     assert (a / "latest").resolve().name == "step-000006"
@@ -69,7 +40,7 @@ def test_the_saved_model_is_a_plain_hugging_face_folder(charter, grpo_recipe, tm
     assert model.generate(**ids, max_new_tokens=2, do_sample=False).shape[1] == ids["input_ids"].shape[1] + 2
 
 
-def test_the_reward_rises(charter, grpo_recipe, tmp_path):
+def test_the_reward_rises(charter, grpo_recipe, tmp_path, left):
     done = charter(
         "train",
         grpo_recipe,
@@ -81,33 +52,17 @@ def test_the_reward_rises(charter, grpo_recipe, tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    curve = [r["reward"] for r in rows(tmp_path / "r") if "reward" in r]
+    curve = [r["reward"] for r in left.rows(tmp_path / "r") if "reward" in r]
     assert sum(curve[-5:]) / 5 > sum(curve[:5]) / 5 + 0.3
 
 
 @pytest.mark.parametrize("method", ["grpo", "sft"])
-def test_killed_and_resumed_equals_uninterrupted(charter, charter_process, grpo_recipe, sft_recipe, tmp_path, method):
+def test_killed_and_resumed_equals_uninterrupted(kill_and_resume, grpo_recipe, sft_recipe, method):
     recipe, steps = (grpo_recipe, 6) if method == "grpo" else (sft_recipe, 8)
-    assert charter("train", recipe, "--run-dir", tmp_path / "whole", cwd=tmp_path).returncode == 0
-    cut = tmp_path / "cut"
-    rng = random.Random(method)
-    for step in (3, 5):  # killed a little after this step was written, then begun again
-        process = charter_process("train", recipe, "--run-dir", cut, "--resume", cwd=tmp_path)
-        deadline = time.monotonic() + 120
-        while last_step(cut) < step and time.monotonic() < deadline:
-            time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.05))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-        assert step <= last_step(cut) < steps
-    done = charter("train", recipe, "--run-dir", cut, "--resume", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert digests(cut) == digests(tmp_path / "whole")
-    assert [timeless(r) for r in rows(cut)] == [timeless(r) for r in rows(tmp_path / "whole")]
+    kill_and_resume(recipe, steps, after=(3, 5), seed=method)
 
 
-def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(charter_process, grpo_recipe, tmp_path):
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(charter_process, grpo_recipe, tmp_path, left):
     run = tmp_path / "r"
     process = charter_process("train", grpo_recipe, "run.steps=500", "--run-dir", run, cwd=tmp_path)
     deadline = time.monotonic() + 60
@@ -118,12 +73,12 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(charter_process, g
     assert process.returncode == 1
     assert "finishing this step" in err
     assert "--resume" in out
-    last = rows(run)[-1]["step"]
+    last = left.rows(run)[-1]["step"]
     assert last >= 2
     assert (run / "latest").resolve().name == f"step-{last:06d}"
 
 
-def test_a_recipe_that_changed_in_a_way_that_matters_is_refused_with_the_keys(charter, grpo_recipe, tmp_path):
+def test_a_recipe_that_changed_in_a_way_that_matters_is_refused_with_the_keys(charter, grpo_recipe, tmp_path, left):
     run = tmp_path / "r"
     assert charter("train", grpo_recipe, "run.steps=2", "--run-dir", run, cwd=tmp_path).returncode == 0
     changed = charter(
@@ -134,19 +89,19 @@ def test_a_recipe_that_changed_in_a_way_that_matters_is_refused_with_the_keys(ch
     assert "sampling.temperature: 0.5, and the run began with 1.0" in changed.stderr
     longer = charter("train", grpo_recipe, "run.steps=3", "--run-dir", run, "--resume", cwd=tmp_path)
     assert longer.returncode == 0, longer.stderr
-    assert rows(run)[-1]["step"] == 3
+    assert left.rows(run)[-1]["step"] == 3
 
 
-def test_an_existing_run_is_not_overwritten(charter, grpo_recipe, tmp_path):
+def test_an_existing_run_is_not_overwritten(charter, grpo_recipe, tmp_path, left):
     run = tmp_path / "r"
     assert charter("train", grpo_recipe, "run.steps=1", "--run-dir", run, cwd=tmp_path).returncode == 0
-    before = digests(run)
+    before = left.digests(run)
     refused = charter("train", grpo_recipe, "run.steps=1", "--run-dir", run, cwd=tmp_path)
     assert refused.returncode == 1
     assert "holds a run already" in refused.stderr
     moved = charter("train", grpo_recipe, "run.steps=1", "--run-dir", run, "--replace", cwd=tmp_path)
     assert moved.returncode == 0, moved.stderr
-    assert digests(tmp_path / "r.old-1") == before
+    assert left.digests(tmp_path / "r.old-1") == before
 
 
 def test_eval_compares_before_and_after(charter, grpo_recipe, tmp_path):
@@ -173,7 +128,7 @@ def test_eval_compares_before_and_after(charter, grpo_recipe, tmp_path):
     )
 
 
-def test_lora_with_kl_runs_and_resumes(charter, grpo_recipe, tmp_path):
+def test_lora_with_kl_runs_and_resumes(charter, grpo_recipe, tmp_path, left):
     text = grpo_recipe.read_text() + "\n[lora]\nrank = 2\n"
     grpo_recipe.write_text(text)
     words = ["grpo.kl_coef=0.05", "grpo.updates_per_step=2", "run.steps=4"]
@@ -183,11 +138,11 @@ def test_lora_with_kl_runs_and_resumes(charter, grpo_recipe, tmp_path):
         assert done.returncode == 0, done.stderr
     done = charter("train", grpo_recipe, *words, "--run-dir", tmp_path / "cut", "--resume", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
-    assert rows(tmp_path / "cut")[-1]["kl"] > 0
+    assert left.digests(tmp_path / "cut") == left.digests(tmp_path / "whole")
+    assert left.rows(tmp_path / "cut")[-1]["kl"] > 0
 
 
-def test_bfloat16_arithmetic_over_float32_weights_trains(charter, grpo_recipe, tmp_path):
+def test_bfloat16_arithmetic_over_float32_weights_trains(charter, grpo_recipe, tmp_path, left):
     """What `dtype = "auto"` does on CUDA, through the same autocast on this processor."""
     done = charter(
         "train",
@@ -199,7 +154,7 @@ def test_bfloat16_arithmetic_over_float32_weights_trains(charter, grpo_recipe, t
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    stored = [row for row in rows(tmp_path / "r") if row["step"]]
+    stored = [row for row in left.rows(tmp_path / "r") if row["step"]]
     assert all(row["sampling/logprob_diff_mean"] < 0.05 for row in stored if "loss" in row)
     assert stored[-1]["version"] == 6
 
