@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "sandbox": "errors",
     "reward": "types protocols errors sandbox",
     "run": "types protocols errors",
+    "constitution": "types protocols errors reward run.records",
     "learner": "types protocols errors objectives model",
     "train": "types protocols errors recipe objectives run.metrics data",
     "evaluate": "types protocols errors objectives run train",

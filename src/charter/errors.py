@@ -10,6 +10,7 @@
         ├── RewardError           rewards that failed for too large a share of a step
         ├── SandboxUnavailable    no isolation that its own self-test proves; carries the probes that failed
         ├── StoreError            a run folder that cannot be written, read or resumed
+        ├── BudgetError           a chat model's budget is spent; everything answered is kept
         └── DivergedError         the loss or gradient stopped being finite
 
 `MissingExtra` is a UsageError for an optional package that is not installed.
@@ -91,6 +92,10 @@ class SandboxUnavailable(RunError):  # noqa: N818 - reads as the condition it na
 
 class StoreError(RunError):
     """A run folder that cannot be written, read or resumed."""
+
+
+class BudgetError(RunError):
+    """The budget of a chat model is spent; everything answered so far is recorded."""
 
 
 class DivergedError(RunError):

@@ -9,7 +9,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from charter.types import Batch, Example, Group, Pair, Prompt, Score, Tree
+from charter.types import (
+    Batch,
+    ChatReply,
+    ChatRequest,
+    ChoiceReply,
+    ChoiceRequest,
+    Example,
+    Group,
+    Pair,
+    Prompt,
+    Score,
+    Tree,
+    Usage,
+)
 
 
 @runtime_checkable
@@ -135,4 +148,40 @@ class CriticLearner(Learner, Protocol):
 
     def learn(self, batches: Sequence[Batch], objective: Any) -> Mapping[str, float]:
         """One step of several updates, each on a batch of its own; return metrics, as `step` does."""
+        ...
+
+
+@runtime_checkable
+class ChatModel(Protocol):
+    """A model that is talked to: in this process, behind an HTTP endpoint, or scripted."""
+
+    @property
+    def name(self) -> str:
+        """What records remember it by: model, weights and place. Two models of one name would give the same replies."""
+        ...
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Of "generate", "choice_logprobs" and "begin" (a reply's beginning can be given)."""
+        ...
+
+    @property
+    def usage(self) -> Usage:
+        """What was asked so far."""
+        ...
+
+    def generate(self, requests: Sequence[ChatRequest]) -> AsyncIterator[ChatReply]:
+        """Yield one reply per request as it is there, in any order.
+
+        A request that cannot be answered yields a reply of stop "failed"; it never raises for one alone.
+        Raises BudgetError before a request that the budget does not allow; what is under way is yielded first.
+        """
+        ...
+
+    def choice_logprobs(self, requests: Sequence[ChoiceRequest]) -> AsyncIterator[ChoiceReply]:
+        """Yield one answer per request, as `generate` does. Raises UsageError without that capability."""
+        ...
+
+    async def close(self) -> None:
+        """Free connections; the object is not used afterwards."""
         ...

@@ -3,6 +3,7 @@
     GRPO        Prompt → Group(prompt, rollouts) → Scored(group, scores) → Batch → Update
     preference  Pair(prompt, a, b, p) → Batch → Update
     imitation   Example(messages) → Batch → Update
+    chat        ChatRequest → ChatReply;  ChoiceRequest → ChoiceReply
 
 Every type is frozen, keyword-only and complete when it is made: a stage that knows more makes a
 new type rather than filling a field in later. Nothing here imports torch, so that recipes, data
@@ -233,3 +234,81 @@ class Update:
     metrics: Mapping[str, float]
     scored: tuple[Scored, ...] = ()
     advantages: tuple[tuple[float | None, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """One reply, asked of a chat model.
+
+    id: stands for everything that decides the reply (`charter.constitution.asking` makes it); a backend that draws
+        with Charter's own generator keys the draws by it, so that the same request has the same reply.
+    begin: text with which the reply is made to begin; it is not part of the reply's text.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    max_new_tokens: int
+    temperature: float = 1.0
+    begin: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatReply:
+    """What came of a ChatRequest of the same id.
+
+    stop: "failed" where no reply could be had, however often it was tried: then `text` is empty, and `note` the cause.
+    prompt_tokens, completion_tokens: as the backend counts them.
+    """
+
+    id: str
+    text: str
+    stop: StopReason
+    note: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceRequest:
+    """How likely a chat model would continue with each of several short texts ("A" and "B", say).
+
+    begin: text of the reply that stands before the choice.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    choices: tuple[str, ...]
+    begin: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceReply:
+    """What came of a ChoiceRequest of the same id.
+
+    logprobs: of each choice as the continuation, under the untempered distribution, in the order asked; -inf where a
+        server that shows only its likeliest tokens does not show it. None where none could be had; `note` says why.
+    """
+
+    id: str
+    logprobs: tuple[float, ...] | None
+    note: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a chat model was asked and what it cost, since it was made.
+
+    requests: answered (each once, however often it was tried). retries: tries that failed and were repeated.
+    failures: requests given up. cost: in the currency of the prices that the recipe states, 0 without prices.
+    seconds: wall time with at least one request in work.
+    """
+
+    requests: int = 0
+    retries: int = 0
+    failures: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    seconds: float = 0.0
