@@ -1,0 +1,1 @@
+"""Pages made of nothing but one HTML file: escaping, plots, style. Data goes in, text comes out; no network."""
