@@ -33,6 +33,8 @@ def conflicts(recipe: Recipe) -> tuple[Conflict, ...]:
         found += _dpo(recipe)
     elif recipe.method == "ppo":
         found += _ppo(recipe)
+    elif recipe.method == "rejection_sft":
+        found += [*_sampling_needs(recipe), *_sampling(recipe)]
     elif recipe.method == "grpo":
         found += [
             *_sampling_needs(recipe),
@@ -178,11 +180,14 @@ def _sampling_needs(recipe: Recipe) -> Iterator[Conflict]:
 
 def _sampling(recipe: Recipe) -> Iterator[Conflict]:
     sampling, grpo = recipe.sampling, recipe.grpo
-    if sampling.group_size == 1 and recipe.method != "ppo":
+    alone = recipe.method == "ppo" or (recipe.method == "rejection_sft" and recipe.rejection_sft.keep == "threshold")
+    if sampling.group_size == 1 and not alone:
         yield Conflict(
             key="sampling.group_size",
             found="a pair is the best and the worst completion of one prompt, and a group of 1 has only one"
             if recipe.method == "dpo"
+            else 'keep = "best" keeps what is above its prompt\'s mean, and in a group of 1 nothing is'
+            if recipe.method == "rejection_sft"
             else f"the estimator {grpo.advantage!r} compares the completions of one prompt, and a group of 1 has none "
             "to compare with: every advantage would be 0",
             fix="Use a group_size of 2 or more (8 is usual)",

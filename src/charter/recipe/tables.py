@@ -7,11 +7,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_serializer
 
-Method = Literal["grpo", "sft", "dpo", "ppo"]
+Method = Literal["grpo", "sft", "dpo", "ppo", "rejection_sft"]
 AdvantageName = Literal["center", "standardize", "leave_one_out", "batch_std", "max_rl"]
 LossName = Literal["reinforce", "clip", "gspo", "cispo", "sapo", "dppo_tv"]
 AggregationName = Literal["token", "sequence", "constant", "prompt"]
@@ -34,9 +34,14 @@ Decays = Annotated[tuple[Decay, Decay], BeforeValidator(_pair)]
 
 
 class Table(BaseModel):
-    """A table of a recipe: unknown keys are errors, values are never silently converted to nonsense."""
+    """A table of a recipe: unknown keys are errors, values are never silently converted to nonsense.
+
+    file_keys, model_keys: the keys that may name a file, or a model's folder, which is then looked for beside the recipe.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    file_keys: ClassVar[tuple[str, ...]] = ()
+    model_keys: ClassVar[tuple[str, ...]] = ()
 
 
 def described(text: str, default: Any = ..., *, unit: str | None = None) -> Any:
@@ -47,6 +52,7 @@ def described(text: str, default: Any = ..., *, unit: str | None = None) -> Any:
 class DataTable(Table):
     """[data]: where prompts (GRPO), examples (SFT) or pairs (DPO) come from."""
 
+    file_keys = ("prompts", "examples", "pairs")
     prompts: str | None = described(
         "Prompts to sample from: a .jsonl or .parquet path, arithmetic:addition, programs:tiny, reasoning_gym:TASK, "
         "hf:NAME, or a data asset (humaneval).",
@@ -245,6 +251,24 @@ class DpoTable(Table):
     )
 
 
+class RejectionTable(Table):
+    """[rejection_sft]: imitate the best of what the policy samples. Formulas: `charter explain`, docs/compare.md."""
+
+    prompts_per_step: PositiveInt = described("Prompts per step; each gets sampling.group_size completions.", 8)
+    keep: Literal["best", "threshold"] = described(
+        "best: the highest rewarded completions of a prompt that are above its mean. threshold: those with a reward of "
+        "at least `threshold`, the highest first.",
+        "best",
+    )
+    threshold: FiniteFloat = described('Least reward that is imitated (keep = "threshold").', 1.0)
+    per_prompt: PositiveInt = described("Most completions kept of a prompt; equal ones count once.", 1)
+    updates_per_step: PositiveInt = described("Optimizer updates on what a step kept.", 1, unit="updates")
+    aggregation: Literal["token", "sequence"] = described("How per-token losses become one number.", "token")
+    max_error_rate: Fraction = described(
+        "Share of a step's completions whose reward may fail before the run stops.", 0.1
+    )
+
+
 class OptimizerTable(Table):
     """[optimizer]: AdamW and its schedule."""
 
@@ -308,6 +332,7 @@ class EvalTable(Table):
 class Recipe(Table):
     """A whole recipe."""
 
+    model_keys = ("model",)
     method: Method = described("How to learn.")
     model: str = described("An asset name, a Hugging Face id or a folder.")
     seed: NonNegativeInt = described("Fixes data order and every draw.", 0)
@@ -318,6 +343,7 @@ class Recipe(Table):
     sft: SftTable = Field(default_factory=SftTable)
     dpo: DpoTable = Field(default_factory=DpoTable)
     ppo: PpoTable = Field(default_factory=PpoTable)
+    rejection_sft: RejectionTable = Field(default_factory=RejectionTable)
     optimizer: OptimizerTable = Field(default_factory=OptimizerTable)
     learner: LearnerTable = Field(default_factory=LearnerTable)
     lora: LoraTable | None = Field(
@@ -329,24 +355,24 @@ class Recipe(Table):
     @property
     def samples(self) -> bool:
         """Whether its steps draw completions and score them."""
-        return self.method in ("grpo", "ppo") or (self.method == "dpo" and self.dpo.online)
+        return self.method in ("grpo", "ppo", "rejection_sft") or (self.method == "dpo" and self.dpo.online)
 
     @property
     def prompts_per_step(self) -> int:
         """Prompts that each step samples from, for a method that does."""
-        return {"dpo": self.dpo.pairs_per_step, "ppo": self.ppo.prompts_per_step}.get(
-            self.method, self.grpo.prompts_per_step
-        )
+        asked = {"dpo": self.dpo.pairs_per_step, "ppo": self.ppo.prompts_per_step}
+        asked["rejection_sft"] = self.rejection_sft.prompts_per_step
+        return asked.get(self.method, self.grpo.prompts_per_step)
 
     @property
     def needs_reference(self) -> bool:
         """Whether the starting model is asked in every step."""
-        if self.method == "dpo":
-            return self.dpo.online
+        if self.method in ("dpo", "rejection_sft"):
+            return self.method == "dpo" and self.dpo.online
         return (self.ppo if self.method == "ppo" else self.grpo).kl_coef > 0 and self.samples
 
     @property
     def max_error_rate(self) -> float:
         """Share of completions whose reward may fail, as the method's own table says."""
-        tables = {"dpo": self.dpo, "ppo": self.ppo}
+        tables = {"dpo": self.dpo, "ppo": self.ppo, "rejection_sft": self.rejection_sft}
         return tables.get(self.method, self.grpo).max_error_rate
