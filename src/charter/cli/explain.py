@@ -48,13 +48,18 @@ def facts(recipe: Recipe) -> dict[str, Any]:
     """
     from charter.cli.explain_ppo import ppo_formulas
     from charter.cli.explain_preference import pair_formulas
+    from charter.cli.explain_rejection import rejection_formulas
     from charter.cli.explain_rewards import reward_facts
     from charter.recipe import check_recipe, recipe_hash
 
     check_recipe(recipe)
-    formulas = {"grpo": _grpo_formulas, "sft": _sft_formulas, "dpo": pair_formulas, "ppo": ppo_formulas}[recipe.method](
-        recipe
-    )
+    formulas = {
+        "grpo": _grpo_formulas,
+        "sft": _sft_formulas,
+        "dpo": pair_formulas,
+        "ppo": ppo_formulas,
+        "rejection_sft": rejection_formulas,
+    }[recipe.method](recipe)
     memory, notes = _memory(recipe)
     return {
         "method": recipe.method,
@@ -91,6 +96,10 @@ def _sizes(recipe: Recipe) -> dict[str, int]:
         from charter.cli.explain_ppo import ppo_sizes
 
         return ppo_sizes(recipe)
+    if recipe.method == "rejection_sft":
+        from charter.cli.explain_rejection import rejection_sizes
+
+        return rejection_sizes(recipe)
     completions = recipe.grpo.prompts_per_step * recipe.sampling.group_size
     sizes = {
         "steps": steps,
@@ -214,6 +223,10 @@ def _notes(recipe: Recipe) -> list[str]:
         return pair_notes(recipe)
     if recipe.method == "ppo":
         return [] if recipe.ppo.kl_coef > 0 else ["kl_coef is 0: no reference model is held"]
+    if recipe.method == "rejection_sft":
+        from charter.cli.explain_rejection import rejection_notes
+
+        return rejection_notes()
     notes: list[str] = []
     if recipe.grpo.kl_coef == 0:
         notes.append("kl_coef is 0: no reference model is held")

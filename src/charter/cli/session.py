@@ -6,7 +6,7 @@ The trainer yields updates; this loop is the caller that its docstring speaks of
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,16 @@ from charter.sampler.local import LocalSampler
 from charter.train.grpo import grpo
 from charter.train.ppo import ppo
 from charter.train.preference import ReferenceLogprobs, dpo, online_dpo
+from charter.train.rejection import rejection_sft
 from charter.train.sft import sft
 from charter.types import Update
 
 SKIPS_BEFORE_STOP = 3
 """Steps in a row none of whose updates was finite, after which a run stops."""
+
+
+Enough = Callable[[Sequence[Mapping[str, Any]]], bool]
+"""All rows of metrics so far → whether a budget is spent."""
 
 
 class StopRequest:
@@ -75,9 +80,18 @@ class _Run:
         return self.inputs.recipe
 
 
-async def train(inputs: Inputs, folder: Path, *, resume: bool, display: Display, stop: StopRequest) -> Outcome:
+async def train(
+    inputs: Inputs,
+    folder: Path,
+    *,
+    resume: bool,
+    display: Display,
+    stop: StopRequest,
+    enough: Enough | None = None,
+) -> Outcome:
     """Run a recipe in `folder` to its last step, from the start or from its newest whole checkpoint.
 
+    enough: asked before the first step and after each; the run ends there, as after its last step, once it says so.
     Raises StoreError for a folder that is in use, holds another run, or cannot be resumed by this recipe;
     RewardError when the start-up probe or too many rewards fail; DivergedError after three steps in a row that
     were not finite, with everything saved. A run that cannot begin (no such model, a prompt too long) leaves no run.
@@ -91,7 +105,7 @@ async def train(inputs: Inputs, folder: Path, *, resume: bool, display: Display,
             if not began_before:
                 (folder / "recipe.toml").unlink(missing_ok=True)  # the file that makes the folder a run
             raise
-        return await _steps(run, start, stop)
+        return await _steps(run, start, stop, enough)
     finally:
         display.finish()
         if inputs.rubric is not None:
@@ -176,7 +190,7 @@ async def _begin(inputs: Inputs, store: RunStore, folder: Path, display: Display
     return run, step + 1
 
 
-async def _steps(run: _Run, start: int, stop: StopRequest) -> Outcome:
+async def _steps(run: _Run, start: int, stop: StopRequest, enough: Enough | None) -> Outcome:
     recipe, folder = run.recipe, run.store.folder
     if start == 1 and run.held_out is not None and not run.store.metrics() and not stop.asked:
         before = await run.held_out.measure(0, folder)
@@ -185,8 +199,9 @@ async def _steps(run: _Run, start: int, stop: StopRequest) -> Outcome:
     step, skipped = start - 1, 0
     saved = step
     updates = _updates(run, start)
+    over = step >= recipe.run.steps or (enough is not None and enough(run.store.metrics()))
     began = time.perf_counter()
-    while step < recipe.run.steps and not stop.asked:
+    while not over and not stop.asked:
         try:
             update = await anext(updates)
         except torch.OutOfMemoryError as error:
@@ -196,11 +211,14 @@ async def _steps(run: _Run, start: int, stop: StopRequest) -> Outcome:
             ) from error
         step = update.step
         run.train_s += time.perf_counter() - began
-        wanted = {"grpo": recipe.grpo.updates_per_step, "ppo": recipe.ppo.epochs * recipe.ppo.minibatches}.get(
-            recipe.method, 1
-        )
+        wanted = {
+            "grpo": recipe.grpo.updates_per_step,
+            "ppo": recipe.ppo.epochs * recipe.ppo.minibatches,
+            "rejection_sft": recipe.rejection_sft.updates_per_step,
+        }.get(recipe.method, 1)
         skipped = skipped + 1 if update.metrics["skipped"] >= wanted else 0
-        last = step == recipe.run.steps
+        row = {"step": step, "version": update.version, **update.metrics}
+        last = over = step >= recipe.run.steps or (enough is not None and enough([*run.store.metrics(), row]))
         diverged = skipped >= SKIPS_BEFORE_STOP
         if run.held_out is not None and (last or (recipe.run.eval_every and step % recipe.run.eval_every == 0)):
             update = replace(update, metrics=dict(update.metrics) | await run.held_out.measure(step, folder))
@@ -221,7 +239,7 @@ async def _steps(run: _Run, start: int, stop: StopRequest) -> Outcome:
     if saved != step and step > 0:  # asked to stop after the step had ended
         _save(run, step)
     await updates.aclose()
-    finished = step >= recipe.run.steps
+    finished = over
     summary = summarise(folder, run.train_s) if finished else None
     if summary is not None:
         run.store.write_summary(summary)
@@ -247,6 +265,11 @@ def _updates(run: _Run, start: int) -> AsyncGenerator[Update]:
         return ppo(
             inputs.prompts.train, run.sampler, inputs.rubric, run.learner, recipe.ppo, recipe.sampling, start=start
         )
+    if recipe.method == "rejection_sft":
+        return rejection_sft(
+            inputs.prompts.train, run.sampler, inputs.rubric, run.learner, recipe.rejection_sft, recipe.sampling,
+            start=start,
+        )  # fmt: skip
     return grpo(
         inputs.prompts.train,
         run.sampler,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from charter.cli.session import Outcome, StopRequest
+    from charter.cli.session import Enough, Outcome, StopRequest
     from charter.recipe import Recipe
     from charter.run.reader import Run
 
@@ -26,7 +26,10 @@ def command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Load and check everything; train nothing.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="One line per step instead of a live panel.")] = False,
 ) -> None:
-    """Train as a recipe says (GRPO, PPO, DPO, SFT). Ctrl-C once finishes the step and saves; twice stops now."""
+    """Train as a recipe says (GRPO, PPO, DPO, SFT, rejection sampling).
+
+    Ctrl-C once finishes the step and saves; twice stops now.
+    """
     from charter.errors import UsageError
     from charter.recipe import load_recipe
 
@@ -54,11 +57,18 @@ def command(
 
 
 def run_recipe(
-    recipe: Recipe, folder: Path, *, resume: bool = False, plain: bool = False, stop: StopRequest | None = None
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    plain: bool = False,
+    stop: StopRequest | None = None,
+    enough: Enough | None = None,
 ) -> Outcome:
     """Train; the first Ctrl-C (or SIGTERM) asks the run to stop after its step, the second raises KeyboardInterrupt.
 
-    stop: asked from elsewhere, where this is not the main thread and sees no signals.
+    stop: asked from elsewhere, where this is not the main thread and sees no signals. enough: ends the run before its
+    last step, where a budget is spent.
     """
     import asyncio
 
@@ -69,7 +79,9 @@ def run_recipe(
     inputs = read_inputs(recipe)
     stop = stop or StopRequest()
     with _stopping(stop):
-        return asyncio.run(train(inputs, folder, resume=resume, display=choose_display(plain=plain), stop=stop))
+        return asyncio.run(
+            train(inputs, folder, resume=resume, display=choose_display(plain=plain), stop=stop, enough=enough)
+        )
 
 
 def train_recipe(

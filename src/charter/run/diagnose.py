@@ -67,11 +67,25 @@ def _percent(share: float) -> str:
 EQUAL_STEPS = 3
 
 
+def _unused(rows: Sequence[Row], update: Update) -> str | None:
+    """What equal rewards inside the groups did to the method, which its metrics tell; None where it learnt anyway."""
+    if _numbers(rows, "value/loss"):  # a critic compares with what it expected, not with the group
+        seen = {score.value for each in update.scored for score in each.scores if score.value is not None}
+        differ = len({*_numbers(rows, "reward")}) > 1 or len(seen) > 1
+        return None if differ else "and of every prompt, so the critic has nothing to tell apart"
+    if sum(_numbers(rows, "kept")):
+        return None
+    return "so no pair could be made" if _numbers(rows, "pairs") else "so nothing was learnt"
+
+
 def _groups_equal(rows: Sequence[Row], update: Update, settings: Settings) -> tuple[str, str] | None:
     recent = rows[-EQUAL_STEPS:]
     if len(recent) < EQUAL_STEPS or _numbers(recent, "frac_reward_zero_std") != [1.0] * EQUAL_STEPS:
         return None
-    seen = f"For {EQUAL_STEPS} steps every completion of a group earned the same, so nothing was learnt:"
+    unused = _unused(recent, update)
+    if unused is None:
+        return None
+    seen = f"For {EQUAL_STEPS} steps every completion of a group earned the same, {unused}:"
     rewards = _numbers(recent, "reward")
     if rewards and min(rewards) >= settings.full_reward:
         return f"{seen} all of them are right.", "The prompts are too easy now: use harder ones, or stop here."

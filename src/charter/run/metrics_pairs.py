@@ -5,6 +5,13 @@ from __future__ import annotations
 from charter.run.metric import INF, Metric, entry
 
 PAIR_METRICS: list[tuple[str, Metric]] = [
+    entry(
+        "kept",
+        "completions of the step that are imitated (rejection_sft)",
+        "completions",
+        "Size of the step: 0 teaches nothing.",
+        (1.0, INF),
+    ),
     entry("pairs", "pairs in the step", "pairs", "Size of the step; online, prompts without a tie.", (1.0, INF)),
     entry(
         "rewards/chosen",
