@@ -97,9 +97,10 @@ def load_reward(name_or_function: str | Callable[..., Any], **options: Any) -> R
     Raises:
         charter.errors.UsageError: an unknown name or option; MissingExtra: an optional package is not installed.
     """
+    from charter.cli.reward_builders import reward_builders
     from charter.reward import load_reward as load
 
-    return load(name_or_function, **options)
+    return load(name_or_function, builders=reward_builders(), **options)
 
 
 def open_run(dir: str | Path) -> Run:

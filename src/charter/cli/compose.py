@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from charter import assets
+from charter.cli.reward_builders import reward_builders
 from charter.data import ExampleSet, PairSet, PromptSet, load_examples, load_pairs, load_prompts
 from charter.errors import Problem, RecipeError
 from charter.recipe import DataTable, Recipe, check_recipe
@@ -54,7 +55,8 @@ def read_inputs(recipe: Recipe) -> Inputs:
     examples = load_examples(recipe.data, recipe.seed) if recipe.method == "sft" else None
     pairs = load_pairs(recipe.data, recipe.seed) if recipe.method == "dpo" and not recipe.dpo.online else None
     prompts = load_prompts(data_source(recipe.data), recipe.seed) if recipe.data.prompts is not None else None
-    rubric = build_rubric(recipe.rewards) if recipe.rewards and prompts is not None else None
+    needed = recipe.rewards and prompts is not None
+    rubric = build_rubric(recipe.rewards, reward_builders(recipe)) if needed else None
     if rubric is not None and prompts is not None:
         problems: Sequence[Problem] = rubric.check_columns(prompts.columns, recipe.data.prompts or "data")
         if problems:

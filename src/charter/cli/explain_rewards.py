@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 def reward_facts(reward: RewardTable) -> dict[str, Any]:
     """A reward's table without the keys by which nothing happens; and for a function, the signature it is called by."""
+    from charter.cli.reward_builders import reward_builders
     from charter.reward.registry import option_problems
 
     quiet = {"gate": None, "gate_at_least": None, "cap": None, "normalize": "none"}
@@ -23,7 +24,7 @@ def reward_facts(reward: RewardTable) -> dict[str, Any]:
         from charter.reward.code_extract import RULES
 
         facts["program"] = RULES.get(reward.options.get("extract", "auto"), "no such rule")
-    if wrong := option_problems(reward.name, reward.options):
+    if wrong := option_problems(reward.name, reward.options, reward_builders()):
         facts["wrong"] = "; ".join(wrong)
     return facts
 

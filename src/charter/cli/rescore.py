@@ -139,20 +139,22 @@ def make_rubric(recipe: Recipe, reward: str | None, options: list[str], timeout_
 
     reward: None for the run's own, a .toml for that recipe's, else a reward's name. Raises: UsageError.
     """
+    from charter.cli.reward_builders import reward_builders
     from charter.errors import UsageError
     from charter.recipe import load_recipe
     from charter.reward import Rubric, build_rubric, load_reward, reward_names
 
+    builders = reward_builders(recipe)
     if reward is not None and not reward.endswith(".toml"):
-        given = parse_options(options, as_text=reward in reward_names())
-        made = load_reward(reward, timeout_s=timeout_s, **given)
+        given = parse_options(options, as_text=reward in reward_names(builders))
+        made = load_reward(reward, timeout_s=timeout_s, builders=builders, **given)
         return Rubric([(made, 1.0)]), reward
     if options:
         raise UsageError("--option belongs to a reward's name; a recipe has its options in its [[rewards]]")
     own = recipe if reward is None else load_recipe(reward)
     if not own.rewards:
         raise UsageError(f"{reward or 'the run'} has no [[rewards]]. Name one with --reward")
-    return build_rubric(own.rewards), "the run's own rewards" if reward is None else reward
+    return build_rubric(own.rewards, builders), "the run's own rewards" if reward is None else reward
 
 
 def find_prompts(

@@ -155,6 +155,7 @@ def score_rows(
     """
     import asyncio
 
+    from charter.cli.reward_builders import reward_builders
     from charter.errors import CharterError, UsageError
     from charter.reward import load_reward, reward_names
     from charter.reward.adapt import FunctionReward
@@ -164,7 +165,9 @@ def score_rows(
         groups = list(read_rows(data))
         if not groups:
             raise UsageError(f"{data}: there are no rows. Give a .jsonl file with prompt and completion on each line")
-        reward = load_reward(name, timeout_s=timeout_s, **parse_options(option or [], as_text=name in reward_names()))
+        builders = reward_builders()
+        given = parse_options(option or [], as_text=name in reward_names(builders))
+        reward = load_reward(name, timeout_s=timeout_s, builders=builders, **given)
         if isinstance(reward, NamedReward):
             for group in groups:
                 problems = reward.check_columns(list(group.prompt.fields), group.prompt.id)

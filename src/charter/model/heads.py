@@ -39,3 +39,25 @@ class Critic:
         if not self.shared:
             for name, parameter in self.backbone.module.base_model.named_parameters():
                 yield f"critic.backbone.{name}", parameter
+
+
+class ScalarHead:
+    """s = w · h, one number for a whole completion, read at its closing token.
+
+    Without a constant: only differences of scores mean anything, and transformers' own sequence classifiers have none
+    either, so that the weight `[1, D]` is theirs to load. w begins at 0 and needs no random numbers.
+    """
+
+    def __init__(self, backbone: Policy) -> None:
+        weight = backbone.head.weight
+        self.linear = nn.Linear(weight.shape[1], 1, bias=False, device=weight.device, dtype=weight.dtype)
+        nn.init.zeros_(self.linear.weight)
+
+    @property
+    def weight(self) -> nn.Parameter:
+        return self.linear.weight
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        """`[N, D]` → `[N]`, float32 or wider."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.linear(hidden.to(self.weight.dtype))[:, 0]

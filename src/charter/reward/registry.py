@@ -6,6 +6,7 @@ import difflib
 import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pydantic import BaseModel, ValidationError
@@ -53,13 +54,32 @@ class RewardSettings(Protocol):
     def options(self) -> Mapping[str, Any]: ...
 
 
-def reward_names() -> tuple[str, ...]:
-    """The built-in rewards."""
-    return tuple(BUILT_IN)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Builder:
+    """How a reward is made that needs what this room does not know: a model, a judge.
+
+    options: its options, described field by field. make: (name, timeout_s, checked options) → the reward; raises
+    UsageError for what cannot be. content: what it rewards, in a sentence.
+    """
+
+    options: type[BaseModel]
+    make: Callable[[str, float, Any], NamedReward]
+    content: str = ""
 
 
-def options_model(name: str) -> type[BaseModel]:
-    """The options of a built-in reward, described field by field."""
+Builders = Mapping[str, Builder]
+"""Name → how it is made. Whoever puts a recipe together passes them (`charter.cli.reward_builders`)."""
+
+
+def reward_names(builders: Builders | None = None) -> tuple[str, ...]:
+    """The rewards that a recipe may name: the built-in ones, and those of the builders."""
+    return (*BUILT_IN, *(builders or {}))
+
+
+def options_model(name: str, builders: Builders | None = None) -> type[BaseModel]:
+    """The options of a reward, described field by field."""
+    if name not in BUILT_IN and builders and name in builders:
+        return builders[name].options
     module, _, model = BUILT_IN[name]
     return getattr(importlib.import_module(module), model)
 
@@ -87,18 +107,21 @@ def _option_problems(error: ValidationError, where: str, model: type[BaseModel])
     return problems
 
 
-def option_problems(name: str, options: Mapping[str, Any]) -> list[str]:
+def option_problems(name: str, options: Mapping[str, Any], builders: Builders | None = None) -> list[str]:
     """What is wrong with the options of a reward that a recipe names, in sentences; a function's are not looked at."""
-    if name not in BUILT_IN:
+    if name not in reward_names(builders):
         return []
+    model = options_model(name, builders)
     try:
-        options_model(name).model_validate(dict(options))
+        model.model_validate(dict(options))
     except ValidationError as error:
-        return [str(problem) for problem in _option_problems(error, name, options_model(name))]
+        return [str(problem) for problem in _option_problems(error, name, model)]
     return []
 
 
-def _make(name: object, timeout_s: float, options: Mapping[str, Any], where: str) -> NamedReward | list[Problem]:
+def _make(
+    name: object, timeout_s: float, options: Mapping[str, Any], where: str, builders: Builders | None = None
+) -> NamedReward | list[Problem]:
     if not (math.isfinite(timeout_s) and timeout_s > 0):
         found = f"timeout_s is {timeout_s!r}"
         return [Problem(where=where, found=found, fix="Give a positive number of seconds for one completion")]
@@ -111,19 +134,26 @@ def _make(name: object, timeout_s: float, options: Mapping[str, Any], where: str
                     where=where, found=f"{name!r:.80} is no reward: {error}", fix="Pass a reward function or its name"
                 )
             ]
-    if name in BUILT_IN:
-        module, class_name, _ = BUILT_IN[name]
-        model = options_model(name)
+    if name in reward_names(builders):
+        model = options_model(name, builders)
         try:
             checked = model.model_validate(dict(options))
         except ValidationError as error:
             return _option_problems(error, where, model)
-        return getattr(importlib.import_module(module), class_name)(name, timeout_s, checked)
+        if name in BUILT_IN:
+            module, class_name, _ = BUILT_IN[name]
+            return getattr(importlib.import_module(module), class_name)(name, timeout_s, checked)
+        assert builders is not None
+        try:
+            return builders[name].make(name, timeout_s, checked)
+        except UsageError as error:
+            return [Problem(where=where, found=str(error).rstrip("."), fix="Correct the options of this reward")]
     place, colon, function = name.rpartition(":")
     if not (colon and place and function):
-        near = difflib.get_close_matches(name, BUILT_IN, n=1)
+        names = reward_names(builders)
+        near = difflib.get_close_matches(name, names, n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
-        fix = f"{hint}Use one of {', '.join(BUILT_IN)}, path/to/file.py:function or package.module:function"
+        fix = f"{hint}Use one of {', '.join(names)}, path/to/file.py:function or package.module:function"
         return [Problem(where=where, found=f"there is no reward {name!r}", fix=fix)]
     try:
         return _with_sound_options(SourceReward(name, timeout_s, options), where)
@@ -145,18 +175,24 @@ def _with_sound_options(reward: ObjectReward | SourceReward, where: str) -> Name
 
 
 def load_reward(
-    name: str | Callable[..., Any], *, weight: float = 1.0, timeout_s: float = DEFAULT_TIMEOUT_S, **options: Any
+    name: str | Callable[..., Any],
+    *,
+    weight: float = 1.0,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    builders: Builders | None = None,
+    **options: Any,
 ) -> Reward:
     """One reward by name, ready to score.
 
     name: a built-in reward, `path/to/file.py:function`, `package.module:function`, or a function object (which runs in
         a thread and cannot be killed, only abandoned).
     weight: factor on the value. timeout_s: longest time one completion may take, in seconds.
+    builders: of the rewards that need a model.
     options: of the reward itself; `options_model(name)` describes them.
     Returns: a Reward; close it when done.
     Raises: UsageError with every problem; MissingExtra when an optional package is missing.
     """
-    made = _make(name, timeout_s, options, f"reward {name!r}" if isinstance(name, str) else "reward")
+    made = _make(name, timeout_s, options, f"reward {name!r}" if isinstance(name, str) else "reward", builders)
     if isinstance(made, list):
         raise UsageError("\n".join(str(problem) for problem in made))
     if not math.isfinite(weight):
@@ -165,16 +201,17 @@ def load_reward(
     return made if weight == 1.0 else Rubric([(made, weight)], name=made.name)
 
 
-def build_rubric(tables: Sequence[RewardSettings]) -> Rubric:
+def build_rubric(tables: Sequence[RewardSettings], builders: Builders | None = None) -> Rubric:
     """The rewards of a recipe, together.
 
+    builders: of the rewards that need a model; without them those names are unknown.
     Raises: RecipeError with every problem of every table; MissingExtra when an optional package is missing.
     """
     made: list[NamedReward | None] = []
     problems: list[Problem] = []
     try:
         for i, table in enumerate(tables):
-            one = _make(table.name, table.timeout_s, table.options, f"rewards[{i}]")
+            one = _make(table.name, table.timeout_s, table.options, f"rewards[{i}]", builders)
             problems += one if isinstance(one, list) else []
             made.append(None if isinstance(one, list) else one)
         if not tables:
