@@ -101,6 +101,11 @@ class ReviseTable(Table):
     few_shot: NonNegativeInt = described("Worked examples put before each request.", 2, unit="examples")
     temperature: NonNegativeFloat = described("Of critiques and revisions.", 1.0)
     max_new_tokens: PositiveInt = described("Longest critique, and longest revision.", 128, unit="tokens")
+    cut: Literal["drop", "trim", "keep"] = described(
+        "A reply that ended at its token limit and would be imitated: drop it, trim it to its last whole sentence, or "
+        "keep it as it is.",
+        "trim",
+    )
     accept: Literal["judge", "rules", "always"] = described(
         "What must prefer a revision to its draft before it is imitated: the judge in both orders, the checks of the "
         "principles that a program can decide, or nothing.",
