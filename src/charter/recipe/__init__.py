@@ -13,8 +13,11 @@ from __future__ import annotations
 from charter.recipe.checks import Conflict, conflicts
 from charter.recipe.comparing import differences, matters_for_resume
 from charter.recipe.keys import RecipeKey, recipe_keys
-from charter.recipe.loading import check_recipe, load_recipe
+from charter.recipe.loading import check_recipe, load_recipe, load_root
+from charter.recipe.pipeline import PipelineRecipe, PipelineStage
 from charter.recipe.reference import json_schema, recipe_reference
+from charter.recipe.roots import load_any, load_cai_recipe, load_compare, load_pipeline
+from charter.recipe.stages import StageTable
 from charter.recipe.tables import (
     AdvantageName,
     AggregationName,
@@ -28,6 +31,7 @@ from charter.recipe.tables import (
     Method,
     OptimizerTable,
     PpoTable,
+    PreferenceTable,
     Recipe,
     RejectionTable,
     RewardTable,
@@ -51,7 +55,10 @@ __all__ = [
     "LossName",
     "Method",
     "OptimizerTable",
+    "PipelineRecipe",
+    "PipelineStage",
     "PpoTable",
+    "PreferenceTable",
     "Recipe",
     "RecipeKey",
     "RejectionTable",
@@ -59,13 +66,19 @@ __all__ = [
     "RunTable",
     "SamplingTable",
     "SftTable",
+    "StageTable",
     "Table",
     "check_recipe",
     "conflicts",
     "differences",
     "dump_recipe",
     "json_schema",
+    "load_any",
+    "load_cai_recipe",
+    "load_compare",
+    "load_pipeline",
     "load_recipe",
+    "load_root",
     "matters_for_resume",
     "recipe_hash",
     "recipe_keys",

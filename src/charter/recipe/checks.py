@@ -33,6 +33,8 @@ def conflicts(recipe: Recipe) -> tuple[Conflict, ...]:
         found += _dpo(recipe)
     elif recipe.method == "ppo":
         found += _ppo(recipe)
+    elif recipe.method == "preference":
+        found += _preference(recipe)
     elif recipe.method == "rejection_sft":
         found += [*_sampling_needs(recipe), *_sampling(recipe)]
     elif recipe.method == "grpo":
@@ -157,6 +159,30 @@ def _dpo(recipe: Recipe) -> Iterator[Conflict]:
             found=f"{recipe.dpo.online_label!r} labels pairs that were sampled, and dpo.online is false",
             fix="Leave it out, or set dpo.online to true; pairs that were read have their own p",
             others=("dpo.online",),
+        )
+
+
+def _preference(recipe: Recipe) -> Iterator[Conflict]:
+    table = recipe.preference
+    if recipe.data.pairs is None:
+        yield Conflict(
+            key="data.pairs",
+            found='method = "preference" has no pairs to learn from',
+            fix='Set data.pairs to a .jsonl or .parquet path, "hf:NAME" or "harm-ratings"',
+            others=("method",),
+        )
+    if not table.clamp[0] < table.clamp[1]:
+        yield Conflict(
+            key="preference.clamp",
+            found=f"the range from {table.clamp[0]:g} to {table.clamp[1]:g} leaves no room for a label",
+            fix="Write the lowest p first, then the highest",
+        )
+    if recipe.lora is not None:
+        yield Conflict(
+            key="lora.rank",
+            found="a preference model trains layers of the model itself, and [lora] freezes them",
+            fix="Leave [lora] out; preference.trainable_layers says how much learns",
+            others=("method",),
         )
 
 

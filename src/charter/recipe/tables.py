@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_serializer
 
-Method = Literal["grpo", "sft", "dpo", "ppo", "rejection_sft"]
+Method = Literal["grpo", "sft", "dpo", "ppo", "rejection_sft", "preference"]
 AdvantageName = Literal["center", "standardize", "leave_one_out", "batch_std", "max_rl"]
 LossName = Literal["reinforce", "clip", "gspo", "cispo", "sapo", "dppo_tv"]
 AggregationName = Literal["token", "sequence", "constant", "prompt"]
@@ -31,12 +31,13 @@ def _pair(value: object) -> object:
 
 
 Decays = Annotated[tuple[Decay, Decay], BeforeValidator(_pair)]
+Range = Annotated[tuple[Fraction, Fraction], BeforeValidator(_pair)]
 
 
 class Table(BaseModel):
     """A table of a recipe: unknown keys are errors, values are never silently converted to nonsense.
 
-    file_keys, model_keys: the keys that may name a file, or a model's folder, which is then looked for beside the recipe.
+    file_keys, model_keys: the keys that may name a file, or a model's folder; it is looked for beside the recipe.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -60,8 +61,8 @@ class DataTable(Table):
     )
     examples: str | None = described('Conversations to imitate (method = "sft"): .jsonl, .parquet or hf:NAME.', None)
     pairs: str | None = described(
-        'Pairs of answers (method = "dpo"), rows of prompt, chosen, rejected and perhaps p: .jsonl, .parquet or '
-        "hf:NAME.",
+        "Pairs of answers (dpo, preference), rows of prompt, chosen, rejected and perhaps p: .jsonl, .parquet, hf:NAME, "
+        "or the data asset harm-ratings.",
         None,
     )
     template: str | None = described(
@@ -269,6 +270,26 @@ class RejectionTable(Table):
     )
 
 
+class PreferenceTable(Table):
+    """[preference]: a preference model, a scalar head on the model's backbone. Formulas: docs/preference_model.md."""
+
+    pairs_per_step: PositiveInt = described("Pairs per step.", 32, unit="pairs")
+    labels: Literal["soft", "hard", "clamped"] = described(
+        "p of each pair as it is given, rounded to 0 or 1 (1/2 stays), or kept inside clamp.", "soft"
+    )
+    clamp: Range = described("Lowest and highest p with labels = clamped.", (0.4, 0.6))
+    trainable_layers: NonNegativeInt | None = described(
+        "Last layers that learn with the head; 0: none, their states are worked out once. Left out: the whole model.",
+        None,
+    )
+    head_learning_rate: PositiveFloat = described(
+        "Peak rate of the head, on the optimizer's schedule; the backbone's is optimizer.learning_rate.", 1e-3
+    )
+    max_tokens: PositiveInt = described(
+        "Pairs longer than this are refused, by name; later, so are longer conversations.", 2048, unit="tokens"
+    )
+
+
 class OptimizerTable(Table):
     """[optimizer]: AdamW and its schedule."""
 
@@ -344,6 +365,7 @@ class Recipe(Table):
     dpo: DpoTable = Field(default_factory=DpoTable)
     ppo: PpoTable = Field(default_factory=PpoTable)
     rejection_sft: RejectionTable = Field(default_factory=RejectionTable)
+    preference: PreferenceTable = Field(default_factory=PreferenceTable)
     optimizer: OptimizerTable = Field(default_factory=OptimizerTable)
     learner: LearnerTable = Field(default_factory=LearnerTable)
     lora: LoraTable | None = Field(
@@ -367,7 +389,7 @@ class Recipe(Table):
     @property
     def needs_reference(self) -> bool:
         """Whether the starting model is asked in every step."""
-        if self.method in ("dpo", "rejection_sft"):
+        if self.method in ("dpo", "rejection_sft", "preference"):
             return self.method == "dpo" and self.dpo.online
         return (self.ppo if self.method == "ppo" else self.grpo).kl_coef > 0 and self.samples
 
