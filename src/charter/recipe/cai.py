@@ -35,6 +35,7 @@ Range = Annotated[tuple[Fraction, Fraction], BeforeValidator(_pair)]
 class ConstitutionTable(Table):
     """[constitution]: which principles, and how one is drawn."""
 
+    file_keys = ("file",)
     file: str = described(
         "A shipped constitution (helpful-harmless, concise, honest) or a .toml path.", "helpful-harmless"
     )
@@ -45,6 +46,8 @@ class ConstitutionTable(Table):
 class ChatTable(Table):
     """[author] and [judge]: a model that is talked to."""
 
+    file_keys = ("script",)
+    model_keys = ("model",)
     backend: Literal["local", "openai", "scripted"] = described(
         "local: in this process. openai: an OpenAI-compatible endpoint. scripted: replies from a file, for tests.",
         "local",
@@ -78,6 +81,7 @@ class JudgeTable(ChatTable):
 class RedteamTable(Table):
     """[redteam]: which prompts are answered, and which are kept for evaluation."""
 
+    file_keys = ("prompts", "helpful")
     prompts: str = described("Prompts that tempt to do harm: a .jsonl or .txt path, or do-not-answer.", "do-not-answer")
     count: PositiveInt = described("Prompts to train on.", 128, unit="prompts")
     held_out: NonNegativeInt = described(
@@ -122,6 +126,7 @@ class ReviseTable(Table):
 class LabelTable(Table):
     """[label]: preferences under the constitution."""
 
+    file_keys = ("human",)
     completions: Annotated[int, Field(ge=2)] = described(
         "Replies to each prompt, of which two are compared.", 2, unit="replies"
     )
@@ -140,6 +145,7 @@ class LabelTable(Table):
 class CalibrateTable(Table):
     """[calibrate]: a judge against human labels."""
 
+    file_keys = ("data",)
     data: str = described("Human pairs: harm-ratings, or a .jsonl path of prompt, chosen, rejected, p.", "harm-ratings")
     pairs: PositiveInt | None = described(
         "Pairs to ask about, chosen by a hash; all when left out.", None, unit="pairs"
@@ -151,6 +157,7 @@ class CalibrateTable(Table):
 class ArenaTable(Table):
     """[arena]: models against each other on held-out prompts."""
 
+    model_keys = ("models",)
     models: list[str] = described("Model folders or assets; in a pipeline its own stages' when empty.", [])
     max_new_tokens: PositiveInt = described("Longest reply.", 128, unit="tokens")
     temperature: NonNegativeFloat = described("Of the replies.", 0.0)
@@ -174,6 +181,7 @@ class CaiStages(Table):
 class CaiRecipe(Table):
     """A constitutional recipe."""
 
+    model_keys = ("model",)
     method: Literal["cai"] = described('Always "cai".')
     model: str = described("The model to align: an asset name, a Hugging Face id or a folder.")
     seed: NonNegativeInt = described("Fixes every draw.", 0)

@@ -7,7 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
-from charter.recipe.tables import Recipe
+from pydantic import BaseModel
+
+from charter.recipe.writing import values_of
 
 _MAY_CHANGE = frozenset(
     {
@@ -16,18 +18,19 @@ _MAY_CHANGE = frozenset(
         "run.keep_checkpoints",
         "run.eval_every",
         "run.name",
+        "name",
         "learner.max_microbatch_tokens",
     }
 )
 
 
-def differences(old: Recipe, new: Recipe) -> list[tuple[str, Any, Any]]:
-    """Every key whose value differs.
+def differences(old: BaseModel, new: BaseModel) -> list[tuple[str, Any, Any]]:
+    """Every key whose value differs between two recipes of one kind.
 
     Returns:
         (dotted key, old value, new value) in the order of the tables; None for a key that one of them has not.
     """
-    before, after = dict(_flat(old.model_dump(), "")), dict(_flat(new.model_dump(), ""))
+    before, after = dict(_flat(values_of(old), "")), dict(_flat(values_of(new), ""))
     keys = [*before, *(key for key in after if key not in before)]
     return [(key, before.get(key), after.get(key)) for key in keys if not _same(before.get(key), after.get(key))]
 
@@ -36,9 +39,12 @@ def matters_for_resume(key: str) -> bool:
     """Whether a run that is resumed with another value of this key would no longer be the same run.
 
     How long it runs, what it keeps and how its micro-batches are cut may change; nothing else. How it is evaluated
-    may not either: an accuracy before and one after are compared only if both were measured in the same way.
+    may not either: an accuracy before and one after are compared only if both were measured in the same way. Of a
+    stage (`stages.policy.run.steps`), the same keys may change as of a recipe.
     """
-    return key not in _MAY_CHANGE
+    group, _, rest = key.partition(".")
+    inside = rest.partition(".")[2] if group in ("stages", "methods") else key
+    return inside not in _MAY_CHANGE or (inside != key and inside == "name")
 
 
 def _same(old: object, new: object) -> bool:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import inspect
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from charter.recipe.stages import StageTable
 from charter.recipe.tables import Recipe
 from charter.recipe.writing import toml_value
 
@@ -25,7 +27,8 @@ _PLAIN = {int: "whole number", float: "number", str: "text", bool: "true or fals
 class RecipeKey:
     """One key of a recipe.
 
-    key: dotted name; `rewards.N.` stands for an entry of [[rewards]]. kind: what may stand there, in words.
+    key: dotted name; `rewards.N.` stands for an entry of [[rewards]]. table: the table it stands in. kind: what may
+    stand there, in words.
     default: as it would be written in TOML, "left out" or "required". unit: "" for a number without one.
     """
 
@@ -38,9 +41,9 @@ class RecipeKey:
 
 
 @cache
-def recipe_keys() -> tuple[RecipeKey, ...]:
-    """Every key there is, in the order of the tables."""
-    return tuple(_keys_of(Recipe, ""))
+def recipe_keys(root: type[BaseModel] = Recipe) -> tuple[RecipeKey, ...]:
+    """Every key of a kind of recipe, in the order of the tables; of a stage, only what a recipe has not itself."""
+    return tuple(_keys_of(root, ""))
 
 
 def table_of(annotation: object) -> type[BaseModel] | None:
@@ -53,14 +56,23 @@ def table_of(annotation: object) -> type[BaseModel] | None:
     return None
 
 
-def fields_at(path: tuple[str | int, ...]) -> dict[str, FieldInfo] | None:
-    """The keys of the table at a path, or None where no table is."""
-    model: type[BaseModel] | None = Recipe
+def table_at(path: tuple[str | int, ...], root: type[BaseModel] = Recipe) -> type[BaseModel] | None:
+    """The table at a path of a kind of recipe, or None where none is."""
+    model: type[BaseModel] | None = root
+    in_list = False
     for part in path:
-        if isinstance(part, int):
+        if isinstance(part, int) or (in_list and model is not None and part not in model.model_fields):
+            in_list = False  # the number of an entry, or its name
             continue
         field = model.model_fields.get(part) if model else None
         model = table_of(field.annotation) if field else None
+        in_list = field is not None and get_origin(field.annotation) is list
+    return model
+
+
+def fields_at(path: tuple[str | int, ...], root: type[BaseModel] = Recipe) -> dict[str, FieldInfo] | None:
+    """The keys of the table at a path, or None where no table is."""
+    model = table_at(path, root)
     return {field.alias or name: field for name, field in model.model_fields.items()} if model else None
 
 
@@ -73,9 +85,15 @@ def holds_value(annotation: object) -> bool:
     return any(holds_value(part) for part in get_args(annotation) if part is not type(None))
 
 
-def takes_text(path: tuple[str | int, ...]) -> bool:
+def holds_tables(path: tuple[str | int, ...], root: type[BaseModel] = Recipe) -> bool:
+    """Whether a key holds a list of tables, as [[rewards]] does."""
+    field = (fields_at(path[:-1], root) or {}).get(str(path[-1])) if path else None
+    return field is not None and get_origin(field.annotation) is list and table_of(field.annotation) is not None
+
+
+def takes_text(path: tuple[str | int, ...], root: type[BaseModel] = Recipe) -> bool:
     """Whether a key holds text, so that `run.name=2024` on a command line means the text."""
-    fields = fields_at(path[:-1]) if path else None
+    fields = fields_at(path[:-1], root) if path else None
     field = fields.get(str(path[-1])) if fields else None
     return field is not None and str in (field.annotation, *get_args(field.annotation))
 
@@ -109,11 +127,20 @@ def _bounds(metadata: tuple[object, ...]) -> Iterator[str]:
                     yield f"{sign} {getattr(part, bound.__name__.lower())}"
 
 
+def own_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The keys of a table; of a stage, those that a recipe has not, or means otherwise."""
+    if not issubclass(model, StageTable):
+        return dict(model.model_fields)
+    own = {name for part in model.__mro__ if issubclass(part, StageTable) for name in inspect.get_annotations(part)}
+    return {name: field for name, field in model.model_fields.items() if name in own}
+
+
 def _keys_of(model: type[BaseModel], prefix: str) -> Iterator[RecipeKey]:
-    for name, field in model.model_fields.items():
+    fields = own_fields(model)
+    for name, field in fields.items():
         if holds_value(field.annotation):
             yield _key(field.alias or name, field, prefix)
-    for name, field in model.model_fields.items():
+    for name, field in fields.items():
         nested = table_of(field.annotation)
         if nested is not None:
             entry = "N." if get_origin(field.annotation) is list else ""

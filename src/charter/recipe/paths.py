@@ -7,54 +7,81 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
-from charter.recipe.tables import DataTable, Recipe, RewardTable
+from pydantic import BaseModel
 
-_DATA_FILES = ("prompts", "examples", "pairs")
+from charter.recipe.tables import RewardTable, Table
+
 _FILE_SUFFIXES = {".csv", ".json", ".jsonl", ".parquet", ".py", ".toml", ".txt"}
+TableT = TypeVar("TableT", bound=BaseModel)
+Found = Callable[[str, str], str]
+"""(name as written, dotted key) → the name that works from here."""
 
 
-def with_found_files(recipe: Recipe, folder: Path, overridden: set[str]) -> Recipe:
+def with_found_files(recipe: TableT, folder: Path, overridden: set[str]) -> TableT:
     """The recipe with each relative file name that exists beside it written so that it works from here.
 
-    Names that stand for something else (an asset, `hf:NAME`, a built-in reward) and names of files that do not
-    exist stay as they are; whoever opens them reports them.
+    Which keys may hold such a name, their table says (`Table.file_keys`, `Table.model_keys`). Names that stand for
+    something else (an asset, `hf:NAME`, a built-in reward) and names of files that do not exist stay as they are;
+    whoever opens them reports them.
 
     Args:
-        folder: the recipe's own. overridden: dotted keys set on the command line, whose names are meant from here.
+        recipe: of any kind. folder: the recipe's own. overridden: dotted keys set on the command line, whose names are
+            meant from here.
     """
 
-    def found(name: str, key: str) -> str:
+    def file(name: str, key: str) -> str:
         order = (Path(), folder) if key in overridden else (folder, Path())
         return _from_here(name, order)
 
-    data = recipe.data.model_copy(
-        update={
-            key: found(name, f"data.{key}")
-            for key in ("prompts", "examples", "pairs")
-            if (name := _name(recipe.data, key))
-        }
-    )
-    rewards = [_reward(reward, f"rewards.{index}", found) for index, reward in enumerate(recipe.rewards)]
-    beside = folder / recipe.model
-    model = _relative(beside) if "model" not in overridden and (beside / "config.json").is_file() else recipe.model
-    return recipe.model_copy(update={"data": data, "rewards": rewards, "model": model})
+    def model(name: str, key: str) -> str:
+        beside = folder / name
+        return _relative(beside) if key not in overridden and name and _is_model(beside) else name
+
+    return _walk(recipe, "", file, model)
 
 
-def _name(table: DataTable, key: str) -> str | None:
-    return {"prompts": table.prompts, "examples": table.examples, "pairs": table.pairs}[key]
+def _walk(table: TableT, prefix: str, file: Found, model: Found) -> TableT:
+    """The table, and every table in it, with its names found; what does not change stays as it is, set or left out."""
+    if isinstance(table, RewardTable):
+        return cast("TableT", _reward(table, prefix, file, model))
+    files, models = (table.file_keys, table.model_keys) if isinstance(table, Table) else ((), ())
+    changed: dict[str, Any] = {}
+    for name in type(table).model_fields:
+        key, value = f"{prefix}{name}", getattr(table, name)
+        found = file if name in files else model if name in models else None
+        if isinstance(value, BaseModel):
+            new: Any = _walk(value, f"{key}.", file, model)
+        elif isinstance(value, str) and found:
+            new = found(value, key)
+        elif isinstance(value, list):
+            new = [_entry(e, f"{key}.{i}", key, found, file, model) for i, e in enumerate(cast("list[Any]", value))]
+        else:
+            continue
+        if new != value:
+            changed[name] = new
+    return table.model_copy(update=changed) if changed else table
 
 
-def _reward(reward: RewardTable, key: str, found: Callable[[str, str], str]) -> RewardTable:
+def _entry(entry: Any, place: str, key: str, found: Found | None, file: Found, model: Found) -> Any:
+    if isinstance(entry, BaseModel):
+        return _walk(entry, f"{place}.", file, model)
+    return found(entry, key) if found and isinstance(entry, str) else entry
+
+
+def _reward(reward: RewardTable, prefix: str, found: Found, model: Found) -> RewardTable:
     update: dict[str, object] = {}
     file, colon, function = reward.name.rpartition(":")
     if colon and file.endswith(".py"):
-        update["name"] = f"{found(file, f'{key}.name')}:{function}"
+        update["name"] = f"{found(file, f'{prefix}name')}:{function}"
     for option, value in reward.options.items():
         if isinstance(value, str) and Path(value).suffix in _FILE_SUFFIXES:
-            update[option] = found(value, f"{key}.{option}")
+            update[option] = found(value, f"{prefix}{option}")
         elif option == "folder" and isinstance(value, str):
-            update[option] = found(f"{value.rstrip('/') or '/'}/", f"{key}.{option}")
+            update[option] = found(f"{value.rstrip('/') or '/'}/", f"{prefix}{option}")
+        elif option == "model" and isinstance(value, str):
+            update[option] = model(value, f"{prefix}{option}")
     return RewardTable.model_validate({**reward.model_dump(), **update})
 
 
@@ -70,6 +97,13 @@ def _from_here(name: str, order: tuple[Path, ...]) -> str:
         except (OSError, ValueError):  # not a possible file name, so it names something else
             return name
     return name
+
+
+def _is_model(folder: Path) -> bool:
+    try:
+        return (folder / "config.json").is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _relative(path: Path) -> str:

@@ -4,8 +4,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+from pydantic import ValidationError
+
+from charter.recipe.checks import conflicts
+from charter.recipe.conflict import Conflict
 from charter.recipe.tables import Method, NonNegativeInt, Recipe, described
 
 
@@ -22,7 +27,7 @@ class StageTable(Recipe):
         tables: whole tables (`data=…`, `rewards=…`) that the pipeline decides; those written in the stage win key by
         key for `data`, and whole otherwise. Raises: pydantic.ValidationError for a value of the wrong kind.
         """
-        own = self.model_dump(exclude_unset=True, exclude={"name", "kind"})
+        own = {key: value for key, value in self.model_dump(exclude_unset=True).items() if key in Recipe.model_fields}
         for name, value in tables.items():
             if name not in own:
                 own[name] = value
@@ -32,3 +37,28 @@ class StageTable(Recipe):
         own["model"] = self.model or model
         own["seed"] = seed if self.seed is None else self.seed
         return Recipe.model_validate(own)
+
+
+def stage_conflicts(
+    stage: StageTable, place: str, *, method: Method, model: str, seed: int, **tables: Any
+) -> Iterator[Conflict]:
+    """What makes no sense together in a stage, under the keys of the whole recipe.
+
+    Args:
+        place: of the stage: `stages.sft`. method, model, seed, tables: as `StageTable.recipe` takes them.
+    """
+    try:
+        recipe = stage.recipe(method=method, model=model, seed=seed, **tables)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            key = ".".join(str(part) for part in (place, *detail["loc"]))
+            yield Conflict(key=key, found=f"found {detail['input']!r}", fix=f"{detail['msg']}")
+        return
+    for found in conflicts(recipe):
+        keys = (found.key, *found.others)
+        yield Conflict(
+            key=f"{place}.{found.key}",
+            found=found.found,
+            fix=found.fix,
+            others=(*(f"{place}.{key}" for key in keys[1:]), place),
+        )

@@ -9,39 +9,48 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
+from pydantic import BaseModel
+
 from charter.errors import Problem, RecipeError
-from charter.recipe.tables import Recipe
+from charter.recipe.stages import StageTable
+from charter.recipe.tables import RewardTable
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
-def dump_recipe(recipe: Recipe) -> str:
-    """The recipe as TOML with every key, defaults included; loads back to an equal recipe.
+def dump_recipe(recipe: BaseModel) -> str:
+    """A recipe of any kind as TOML with every key, defaults included; loads back to an equal recipe.
 
-    A key that is left out has no TOML value and appears as a comment, so that it can be seen.
+    A key that is left out has no TOML value and appears as a comment, so that it can be seen. Of a stage only the keys
+    that it sets are written, because it takes the rest from its pipeline.
 
     Raises:
         RecipeError: an option given through Python has no form in TOML.
     """
-    values = recipe.model_dump()
-    lines = [_assignment(key, values[key]) for key in values if not _is_table(values[key])]
-    for key, value in values.items():
-        if key == "rewards":
-            for entry in cast("list[dict[str, Any]]", value):
-                lines += ["", "[[rewards]]", *(_assignment(k, v, "rewards.") for k, v in entry.items())]
-        elif isinstance(value, dict):
-            table = cast("dict[str, Any]", value)
-            lines += ["", f"[{key}]", *(_assignment(k, v, f"{key}.") for k, v in table.items())]
-    return "\n".join(lines) + "\n"
+    return "\n".join(_table_lines(recipe, "", values_of(recipe))) + "\n"
 
 
-def recipe_hash(recipe: Recipe) -> str:
+def recipe_hash(recipe: BaseModel) -> str:
     """SHA-256 over every key and value, as hexadecimal: equal recipes, equal hashes, whatever the order in the file."""
-    canonical = json.dumps(recipe.model_dump(), sort_keys=True, separators=(",", ":"), default=str)
+    canonical = json.dumps(values_of(recipe), sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def values_of(table: BaseModel) -> dict[str, Any]:
+    """Every key and value of a recipe or a table of it, and of a stage those that it sets."""
+    if isinstance(table, StageTable):
+        return table.model_dump(exclude_unset=True)
+    values = table.model_dump()
+    for name in type(table).model_fields:
+        value = getattr(table, name)
+        if isinstance(value, BaseModel):
+            values[name] = values_of(value)
+        elif entries := _tables(value):
+            values[name] = [values_of(entry) for entry in entries]
+    return values
 
 
 def toml_value(value: object) -> str:
@@ -74,8 +83,25 @@ def toml_key(key: str) -> str:
     return key if _BARE_KEY.fullmatch(key) else toml_value(key)
 
 
-def _is_table(value: object) -> bool:
-    return isinstance(value, dict | list)
+def _tables(value: object) -> list[BaseModel]:
+    """The entries of a list of tables; none where it is anything else."""
+    entries = cast("list[object]", value) if isinstance(value, list) else []
+    return [entry for entry in entries if isinstance(entry, BaseModel)]
+
+
+def _table_lines(table: BaseModel, path: str, values: Mapping[str, Any]) -> Iterator[str]:
+    """The keys of a table and, after them, the tables inside it."""
+    inner: list[str] = []
+    for key, value in values.items():
+        held = None if isinstance(table, RewardTable) else getattr(table, key)  # weight = {…} stays on its line
+        if isinstance(held, BaseModel):
+            inner += ["", f"[{path}{key}]", *_table_lines(held, f"{path}{key}.", value)]
+        elif entries := _tables(held):
+            for entry, told in zip(entries, value, strict=True):
+                inner += ["", f"[[{path}{key}]]", *_table_lines(entry, f"{path}{key}.", told)]
+        else:
+            yield _assignment(key, value, path)
+    yield from inner
 
 
 def _assignment(key: str, value: object, table: str = "") -> str:
