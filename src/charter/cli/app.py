@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from charter import __version__
-from charter.cli import assets, doctor, evaluate, explain, rescore, reward, sandbox, show, train
+from charter.cli import assets, compare, doctor, evaluate, explain, rescore, reward, sandbox, show, train
 
 app = typer.Typer(
     name="charter",
@@ -42,6 +42,7 @@ def options(
 app.command("train")(train.command)
 app.command("explain")(explain.command)
 app.command("eval")(evaluate.command)
+app.command("compare")(compare.command)
 app.command("show")(show.command)
 reward.app.command("rescore")(rescore.command)
 app.add_typer(reward.app, name="reward")

@@ -1,0 +1,186 @@
+"""compare.md and compare.html out of the record of a comparison, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from charter.cli.compare_table import groups, interval, size
+from charter.cli.pages.plots import PLOT_CSS, Bar, Series, Stack, dots, fitted, lines, stacked
+from charter.cli.pages.text import escape, seconds
+
+BEGIN, END = "<!-- comparison: begin -->", "<!-- comparison: end -->"
+"""Markers in a Markdown file between which `charter compare --render DIR --into FILE` writes."""
+
+Record = Mapping[str, Any]
+
+STYLE = """
+*{box-sizing:border-box}
+body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 Georgia,"Times New Roman",serif}
+main{max-width:68rem;margin:0 auto;padding:2rem 1rem 4rem}
+h1{font-size:1.7rem;line-height:1.2;margin:0 0 .3rem;font-weight:600}
+h2{font-size:1.15rem;margin:2.4rem 0 .6rem;font-weight:600;border-bottom:1px solid var(--rule);padding-bottom:.2rem}
+p{max-width:46rem}p.lead,figcaption{color:var(--soft)}figure{margin:0 0 1.6rem;max-width:46rem}
+figcaption{font-size:.88rem;margin-top:.3rem}
+.scroll{overflow-x:auto}
+table{border-collapse:collapse;font-size:.86rem;line-height:1.35;font-variant-numeric:tabular-nums;width:100%}
+th,td{text-align:left;vertical-align:top;padding:.35rem .8rem .35rem 0;border-bottom:1px solid var(--rule)}
+thead th{border-bottom:1.5px solid var(--ink)}
+tbody th{font-weight:400;color:var(--soft);min-width:9rem;max-width:16rem}td{min-width:8.5rem}
+ul{padding-left:1.2rem}
+@media print{main{max-width:none;padding:0}.scroll{overflow:visible}h2{break-after:avoid}figure,tr{break-inside:avoid}}
+"""
+
+
+def markdown(record: Record) -> str:
+    """The record as Markdown: what was compared, the table, and what should be known beside it."""
+    titles = [str(column["title"]) for column in record["methods"].values()]
+    text = [_about(record), ""]
+    for title, rows in groups(record):
+        text += [f"**{title}**", "", f"| | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
+        text += [
+            f"| {name} | {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |" for name, cells in rows
+        ]
+        text.append("")
+    text += [f"- {note}" for note in _notes(record)]
+    return "\n".join(text) + "\n"
+
+
+def html(record: Record) -> str:
+    """The record as one page without anything from elsewhere."""
+    titles = "".join(f"<th scope=col>{escape(c['title'])}</th>" for c in record["methods"].values())
+    tables: list[str] = []
+    for title, rows in groups(record):
+        body = "".join(
+            f"<tr><th scope=row>{escape(name)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+            for name, cells in rows
+        )
+        tables.append(
+            f"<h2>{escape(title)}</h2><div class=scroll><table><thead><tr><td></td>{titles}</tr></thead>"
+            f"<tbody>{body}</tbody></table></div>"
+        )
+    notes = "".join(f"<li>{escape(note)}</li>" for note in _notes(record))
+    name = f"{', '.join(str(c['title']) for c in record['methods'].values())} on the same work"
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(name)}</title><style>{PLOT_CSS}{STYLE}</style></head><body><main>"
+        f"<h1>{escape(name)}</h1><p class=lead>{escape(_about(record))}</p>{_plots(record)}{''.join(tables)}"
+        f"<h2>Beside the numbers</h2><ul>{notes}</ul></main></body></html>\n"
+    )
+
+
+def write_pages(folder: Path, record: Record) -> None:
+    """Write compare.md and compare.html beside compare.json. folder: theirs, or the record's file."""
+    from charter.run.atomic import write_text
+
+    place = folder if folder.is_dir() else folder.parent
+    write_text(place / "compare.md", markdown(record))
+    write_text(place / "compare.html", html(record))
+
+
+def write_between(file: Path, text: str) -> None:
+    """Put the text between the markers of a Markdown file. Raises: UsageError where they are not there."""
+    from charter.errors import UsageError
+    from charter.run.atomic import write_text
+
+    try:
+        content = file.read_text("utf-8")
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}. Name a Markdown file with the markers") from None
+    if content.count(BEGIN) != 1 or content.count(END) != 1 or content.index(BEGIN) > content.index(END):
+        raise UsageError(f"{file} needs the lines {BEGIN} and {END}, once each and in this order")
+    head, _, rest = content.partition(BEGIN)
+    write_text(file, f"{head}{BEGIN}\n\n{text.strip()}\n\n{END}{rest.partition(END)[2]}")
+
+
+def _about(record: Record) -> str:
+    kind, limit = next(iter(record["budget"].items()))
+    unit = "sampled tokens" if kind == "tokens" else "seconds of training"
+    seeds, sampling = record["seeds"], record["sampling"]
+    several = f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]} alone"
+    return (
+        f"Every method begins with {record['model']} and learns from {record['data']}, {sampling['group_size']} "
+        f"completions of at most {sampling['max_new_tokens']} tokens per prompt, until it has used {limit:g} {unit}; "
+        f"{several}. Each run had a process of its own."
+    )
+
+
+def _notes(record: Record) -> list[str]:
+    return [
+        *record["notes"],
+        "Tokens, operations, times, lengths and KL are means over seeds, peaks the largest of them, and what could not "
+        "be used is summed.",
+        "Operations are counted by formula, as the mathematics needs them: 2 per weight and token forward, 4 backward, "
+        "attention added, a prompt once per group; embedding tables are left out.",
+        "The estimate has no allocator, no libraries and no interpreter in it; the measured peak has. The peak is the "
+        "process's own high-water mark over its training, held-out evaluation included.",
+        "The KL is KL(trained ‖ start) on held-out prompts, from completions that the trained policy drew; k1 may be "
+        "below 0 by chance, k3 cannot.",
+    ]
+
+
+def _plots(record: Record) -> str:
+    methods: Mapping[str, Any] = record["methods"]
+    name = "held-out accuracy" if record["score"] == "accuracy" else "held-out mean reward"
+    rows = [Bar(label=c["title"], value=c["score"], interval=tuple(c["score_interval"]),
+                note=interval(c["score"], c["score_interval"]), colour=i)
+            for i, c in enumerate(methods.values())]  # fmt: skip
+    starts = {"start": next(iter(methods.values()))["score_before"]}
+    figures = [
+        fitted(
+            lambda width: dots(rows, width=width, x_label=name, marks_at=starts),
+            f"Final {escape(name)}, with 95 % intervals over prompts (seeds averaged).",
+        )
+    ]
+    for by, label in (("tokens", "sampled tokens"), ("seconds", "seconds in training steps")):
+        series = [
+            Series(
+                name=str(c["title"]),
+                points=[(row[by], row["mean"]) for row in c["curve"][by]],
+                band=[(row[by], row["low"], row["high"]) for row in c["curve"][by]] if len(record["seeds"]) > 1 else [],
+            )
+            for c in methods.values()
+            if c["curve"][by]
+        ]
+        if not series:
+            continue
+        around = "; the band is from the lowest to the highest seed" if len(record["seeds"]) > 1 else ""
+        figures.append(
+            fitted(
+                lambda width, s=series, x=label: lines(s, width=width, x_label=x, y_label="reward in training"),
+                f"Mean reward of each step's completions against {escape(label)}{around}.",
+            )
+        )
+    bars = [Stack(label=c["title"], parts=_stack(c), note=_peaks(c)) for c in methods.values()]
+    figures.append(
+        fitted(
+            lambda width: stacked(bars, width=width, x_label="GiB"),
+            "Memory by construction while it learns; beside each bar the peak that was measured.",
+        )
+    )
+    timed = [
+        Stack(label=c["title"], parts={k: c["time"][k] for k in ("sample", "score", "learn", "other")},
+              note=seconds(c["seconds"]))
+        for c in methods.values()
+    ]  # fmt: skip
+    figures.append(fitted(lambda width: stacked(timed, width=width, x_label="s"), "Where the time of the steps went."))
+    return "".join(figures)
+
+
+def _stack(column: Mapping[str, Any]) -> dict[str, float]:
+    """The bytes that are there together while it learns, in GiB."""
+    found = column["bytes"]
+    together = found["activations"] + found["logits"]
+    parts = {
+        "weights": found["weights"],
+        "gradients": found["gradients"],
+        "optimizer state": found["optimizer_state"],
+        "activations and logits": together,
+    }
+    return {name: value / 2**30 for name, value in parts.items()}
+
+
+def _peaks(column: Mapping[str, Any]) -> str:
+    return f"{size(column['peak_bytes'])} measured"

@@ -1,0 +1,149 @@
+"""The runs of a comparison: what each is, and carrying them out in processes of their own. Imports no torch, so that
+this process is small beside the one whose memory is measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from charter.cli.compare_child import STOPPED
+from charter.errors import RunError, StoreError
+from charter.evaluate.compare_record import compare_record
+from charter.recipe import Recipe, dump_recipe
+from charter.recipe.compare import CompareRecipe, method_recipe
+from charter.run.atomic import write_text
+from charter.run.manifest import machine, package_versions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One run. name: its folder. budget: {"tokens", "seconds"}, one of them None."""
+
+    name: str
+    recipe: Recipe
+    budget: dict[str, float | None]
+
+    @property
+    def hash(self) -> str:
+        """Of everything that its result depends on."""
+        told = json.dumps([self.recipe.model_dump(), self.budget], sort_keys=True, default=str)
+        return hashlib.sha256(told.encode()).hexdigest()
+
+    def facts(self) -> dict[str, Any]:
+        """For --dry-run --json."""
+        return {"name": self.name, "method": self.recipe.method, "seed": self.recipe.seed, "budget": self.budget}
+
+    def line(self) -> str:
+        """For --dry-run."""
+        limit = ", ".join(f"{amount:g} {kind}" for kind, amount in self.budget.items() if amount is not None)
+        size = f"{self.recipe.prompts_per_step} prompts a step"
+        return f"{self.name:<24} {self.recipe.model}, {size}, until {limit}"
+
+
+def plan_of(recipe: CompareRecipe) -> list[Job]:
+    """The runs in their order: seed by seed, so that a comparison that is cut short has whole rows."""
+    budget = {"tokens": recipe.budget.tokens, "seconds": recipe.budget.seconds}
+    return [
+        Job(name=f"{name}-seed{seed}", recipe=method_recipe(recipe, name, seed), budget=dict(budget))
+        for seed in recipe.seeds
+        for name, _ in recipe.methods.present
+    ]
+
+
+def carry_out(recipe: CompareRecipe, jobs: Sequence[Job], folder: Path, source: str) -> dict[str, Any]:
+    """Run what is not finished yet, one after the other, and write FOLDER/compare.json.
+
+    source: the recipe's file, for the record. Raises: StoreError for a run that was made under another recipe; RunError
+    for one that failed, or when asked to stop.
+    """
+    for part in ("jobs", "measured"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    for number, job in enumerate(jobs, start=1):
+        _write_job(job, folder)
+        result = folder / "measured" / f"{job.name}.json"
+        if result.is_file():
+            continue
+        print(f"[{number}/{len(jobs)}] {job.line()}", file=sys.stderr, flush=True)
+        _child("train", job, folder)
+        _child("measure", job, folder)
+    runs = [json.loads((folder / "measured" / f"{job.name}.json").read_text("utf-8")) for job in jobs]
+    about = {
+        "recipe": Path(source).name,
+        "model": recipe.model,
+        "data": recipe.data.prompts,
+        "budget": {kind: amount for kind, amount in jobs[0].budget.items() if amount is not None},
+        "sampling": {"group_size": recipe.sampling.group_size, "max_new_tokens": recipe.sampling.max_new_tokens},
+        "temperature": runs[0]["temperature"],
+        "machine": machine(),
+        "packages": {name: version for name, version in package_versions().items() if version},
+        "last_call_seconds": round(time.perf_counter() - began, 1),
+    }
+    record = compare_record(runs, score=recipe.score, about=about)
+    write_text(folder / "compare.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    return record
+
+
+def _write_job(job: Job, folder: Path) -> None:
+    """Say what the child is to do, unless another recipe has said so before."""
+    file = folder / "jobs" / f"{job.name}.json"
+    if file.is_file():
+        before = json.loads(file.read_text("utf-8"))
+        if before["hash"] != job.hash:
+            raise StoreError(
+                f"{folder / job.name} was begun under other keys or another budget than this recipe has. Put the "
+                f"recipe back, choose another folder (--run-dir), or delete {folder / job.name}, {file} and what "
+                f"{folder / 'measured'} holds of {job.name}"
+            )
+        return
+    write_text(folder / "jobs" / f"{job.name}.toml", dump_recipe(job.recipe))
+    told = {"name": job.name, "budget": job.budget, "hash": job.hash}
+    write_text(file, json.dumps(told, indent=1) + "\n")
+
+
+def _child(what: str, job: Job, folder: Path) -> None:
+    words = [sys.executable, "-m", "charter.cli.compare_child", what, str(folder), job.name]
+    child = subprocess.Popen(words, stdout=2)
+    with _passing_on(child) as asked:
+        code = child.wait()
+    if asked or code == STOPPED:
+        raise RunError(f"stopped in {job.name}, everything saved. The same command goes on from there")
+    if code:
+        raise RunError(
+            f"{job.name} failed while it was to {what} (exit code {code}; what it said stands above). Repair the "
+            "cause; the same command goes on from its last checkpoint"
+        )
+
+
+@contextmanager
+def _passing_on(child: subprocess.Popen[bytes]) -> Iterator[list[int]]:
+    """The first Ctrl-C or SIGTERM lets the child finish its step and save, the second ends it; yields the signals."""
+    asked: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if asked:
+            child.kill()
+        elif number == signal.SIGTERM:
+            child.terminate()  # a Ctrl-C reaches the whole group of processes by itself
+        asked.append(number)
+
+    try:
+        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: whoever owns the process handles its signals
+        yield asked
+        return
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
