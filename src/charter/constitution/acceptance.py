@@ -6,9 +6,9 @@ Every usable revision gets an Acceptance; those that are not accepted are kept, 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from charter.constitution.feedback import Match
 from charter.constitution.records import Acceptance, Preference, Revision
 from charter.constitution.trajectories import Trajectory
 from charter.constitution.watching import SILENT, Watcher
@@ -20,23 +20,8 @@ if TYPE_CHECKING:
     from charter.constitution.principles import Constitution, Principle
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """Two replies to one conversation, to be compared under a principle.
-
-    a, b: their texts; here the revision and the draft. a_id, b_id: of their records. principle: id.
-    """
-
-    messages: tuple[Message, ...]
-    a: str
-    b: str
-    a_id: str
-    b_id: str
-    principle: str
-
-
-Prefer = Callable[[Sequence[Comparison]], Awaitable[Sequence[Preference | None]]]
-"""A judge: one Preference per comparison, in order; None where none could be had."""
+Prefer = Callable[[Sequence[Match]], Awaitable[Sequence[Preference | None]]]
+"""A judge: one Preference per match (a is the revision, b its draft), in order; None where it gave no answer."""
 
 
 class Shared(Protocol):
@@ -116,7 +101,7 @@ async def _by_judge(
     pairs: Sequence[tuple[Trajectory, Revision]], margin: float, prefer: Prefer, watcher: Watcher
 ) -> list[Acceptance]:
     comparisons = [
-        Comparison(
+        Match(
             messages=one.prompt.messages, a=revision.text, b=one.draft.text, a_id=revision.id, b_id=one.draft.id,
             principle=revision.principle,
         )

@@ -35,7 +35,8 @@ class Reply:
 class Lost:
     """Something that was asked and did not come.
 
-    stage: "redteam" or "helpful" (drafts), "critique", "revision" or "control". note: the cause. principle: id of the one that was drawn. critique: id of the critique that was to be revised by.
+    stage: "redteam" or "helpful" (drafts), "critique", "revision" or "control". note: the cause.
+    principle: id of the one that was drawn. critique: id of the critique that was to be revised by.
     """
 
     stage: str

@@ -25,8 +25,8 @@ _SOUND = re.compile(
       {_FREE} | nothing\s+(?:is\s+|to\s+be\s+)?(?:wrong|harmful|problematic|objectionable)
     | nothing\s+to\s+(?:fix|change|criticise|criticize|improve)
     | no\s+(?:further\s+)?(?:revisions?|changes?|improvements?)\s+(?:is|are|was|were)?\s*(?:needed|necessary|required)
-    | (?:does|do|did)(?:\s+not|n't)\s+(?:\w+\s+)?(?:contain|have|include|show|violate|break|promote|encourage|raise|pose)
-      \b[^.;]*
+    | (?:does|do|did)(?:\s+not|n't)\s+(?:\w+\s+)?(?:contain|have|include|show|violate|break|promote|encourage|raise
+      |pose)\b[^.;]*
     | (?:is|are|was)(?:\s+not|n't)\s+(?:\w+\s+)?
       (?:harmful|unethical|dangerous|toxic|offensive|problematic|inappropriate|misleading|biased)
     | (?:fully\s+|already\s+)?(?:complies|adheres|conforms|consistent|in\s+line|in\s+keeping|aligned)\s+(?:with|to)
