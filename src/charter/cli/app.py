@@ -11,7 +11,21 @@ from typing import Annotated
 import typer
 
 from charter import __version__
-from charter.cli import assets, compare, doctor, evaluate, explain, rescore, reward, sandbox, show, train
+from charter.cli import (
+    assets,
+    compare,
+    doctor,
+    evaluate,
+    explain,
+    redteam,
+    rescore,
+    revise,
+    reward,
+    sandbox,
+    show,
+    trace,
+    train,
+)
 
 app = typer.Typer(
     name="charter",
@@ -43,6 +57,9 @@ app.command("train")(train.command)
 app.command("explain")(explain.command)
 app.command("eval")(evaluate.command)
 app.command("compare")(compare.command)
+app.command("redteam")(redteam.command)
+app.command("revise")(revise.command)
+app.command("trace")(trace.command)
 app.command("show")(show.command)
 reward.app.command("rescore")(rescore.command)
 app.add_typer(reward.app, name="reward")
