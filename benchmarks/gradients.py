@@ -74,14 +74,14 @@ def compute(
     """One step of a `LocalLearner`, caught between the last backward and the optimizer."""
     learner = LocalLearner(policy, _STILL, total_steps=1, reference=reference, microbatch_tokens=budget)
     caught: list[dict[str, Tensor]] = []
-    apply: Callable[..., dict[str, float]] = learner._apply
+    apply: Callable[..., dict[str, float]] = learner.updater.apply
 
     def catch(*given: Any) -> dict[str, float]:
         named = policy.module.named_parameters()
         caught.append({name: p.grad.detach().clone() for name, p in named if p.grad is not None})
         return apply(*given)
 
-    learner._apply = catch  # type: ignore[method-assign]
+    learner.updater.apply = catch  # type: ignore[method-assign]
     before = {name: p.detach().clone() for name, p in policy.module.named_parameters()}
     loss = learner.step(batch, objective)["loss"]
     with torch.no_grad():  # the learner's step cannot be left out, so it is taken back

@@ -162,7 +162,7 @@ def _with_scores(group: Any, scores: Any) -> Scored:
 def _timed(learner: Any) -> Callable[[], float]:
     """Time what the learner does after its last backward: clipping and AdamW."""
     spent = [0.0]
-    apply = learner._apply
+    apply = learner.updater.apply
 
     def timed(*given: Any) -> Any:
         began = time.perf_counter()
@@ -170,7 +170,7 @@ def _timed(learner: Any) -> Callable[[], float]:
         spent[0] += time.perf_counter() - began
         return answer
 
-    learner._apply = timed
+    learner.updater.apply = timed
 
     def take() -> float:
         seconds, spent[0] = spent[0], 0.0

@@ -50,13 +50,13 @@ def loss_and_gradient(
     """The gradient a learner accumulates, caught just before the optimizer's step."""
     learner = LocalLearner(policy, STILL, total_steps=1, microbatch_tokens=budget, reference=reference)
     caught: list[torch.Tensor] = []
-    apply = learner._apply
+    apply = learner.updater.apply
 
     def catch(*arguments: Any) -> dict[str, float]:
         caught.append(torch.cat([p.grad.flatten().clone() for p in policy.module.parameters() if p.grad is not None]))
         return apply(*arguments)
 
-    learner._apply = catch  # type: ignore[method-assign]
+    learner.updater.apply = catch  # type: ignore[method-assign]
     return learner.step(batch, objective)["loss"], caught[0]
 
 

@@ -57,13 +57,13 @@ def make_critic(policy: Any, own: Any | None) -> Critic:
 
 def gradients_of(learner: LocalLearner, batch: Batch, config: PpoTable) -> tuple[dict[str, float], dict[str, Any]]:
     caught: list[dict[str, Any]] = []
-    apply = learner._apply
+    apply = learner.updater.apply
 
     def catch(*arguments: Any) -> dict[str, float]:
-        caught.append({n: p.grad.detach().clone() for n, p in learner._named.items() if p.grad is not None})
+        caught.append({n: p.grad.detach().clone() for n, p in learner.updater.named.items() if p.grad is not None})
         return apply(*arguments)
 
-    learner._apply = catch  # type: ignore[method-assign]
+    learner.updater.apply = catch  # type: ignore[method-assign]
     metrics = learner.learn([batch], PpoObjective(config=config, temperature=0.9))
     return metrics, caught[0]
 
@@ -284,13 +284,13 @@ def test_a_learner_goes_on_from_its_state(tiny_policy, kind):
     assert any(name.startswith("weight/critic.scalar") for name in state.tensors)
     for learner in (whole, second):
         learner.learn([make_batch(6)], objective)
-    for name, parameter in whole._named.items():
-        assert torch.equal(parameter, second._named[name]), name
+    for name, parameter in whole.updater.named.items():
+        assert torch.equal(parameter, second.updater.named[name]), name
 
 
 def test_an_update_that_is_not_finite_changes_neither_policy_nor_critic(tiny_policy):
     learner = learner_of(tiny_policy, torch.float32, "separate")
-    before = {n: p.detach().clone() for n, p in learner._named.items()}
+    before = {n: p.detach().clone() for n, p in learner.updater.named.items()}
     branch = Branch(
         tokens=(20,), mask=(True,),
         course=Course(old_logprobs=(-5.0,), old_values=(0.0,), advantages=(1.0,), returns=(float("inf"),)),
@@ -299,7 +299,7 @@ def test_an_update_that_is_not_finite_changes_neither_policy_nor_critic(tiny_pol
     told = learner.learn([Batch(trees=trees, totals=totals(trees))], PpoObjective(config=PpoTable(), temperature=1.0))
     assert told["skipped"] == 1
     assert learner.version == 0
-    assert all(torch.equal(before[n], p) for n, p in learner._named.items())
+    assert all(torch.equal(before[n], p) for n, p in learner.updater.named.items())
 
 
 def test_without_a_critic_there_is_no_ppo(tiny_policy):

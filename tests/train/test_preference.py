@@ -45,13 +45,13 @@ def step_of(policy: Any, batch: Batch, config: DpoTable, budget: int = 10_000) -
     """Metrics of a step, and the gradient caught just before the optimizer."""
     learner = LocalLearner(policy, STILL, total_steps=1, microbatch_tokens=budget)
     caught: list[torch.Tensor] = []
-    apply = learner._apply
+    apply = learner.updater.apply
 
     def catch(*arguments: Any) -> dict[str, float]:
         caught.append(torch.cat([p.grad.flatten().clone() for p in policy.module.parameters() if p.grad is not None]))
         return apply(*arguments)
 
-    learner._apply = catch  # type: ignore[method-assign]
+    learner.updater.apply = catch  # type: ignore[method-assign]
     return learner.step(batch, PairObjective(config=config)), caught[0]
 
 

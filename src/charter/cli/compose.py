@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from charter import assets
 from charter.cli.reward_builders import reward_builders
-from charter.data import ExampleSet, PairSet, PromptSet, load_examples, load_pairs, load_prompts
+from charter.data import ExampleSet, PairSet, PromptSet, load_examples, load_pairs, load_prompts, pair_set
 from charter.errors import Problem, RecipeError
 from charter.recipe import DataTable, Recipe, check_recipe
 from charter.reward import Rubric, build_rubric
@@ -41,7 +41,7 @@ class Inputs:
             rows.update(json.dumps([prompt.id, prompt.messages, dict(prompt.fields)], default=str).encode())
         for example in self.examples.train.items if self.examples else ():
             rows.update(json.dumps([example.id, example.messages], default=str).encode())
-        for pair in self.pairs.train.items if self.pairs else ():
+        for pair in (*self.pairs.train.items, *self.pairs.held_out) if self.pairs else ():
             rows.update(json.dumps([pair.id, pair.prompt.messages, pair.a, pair.b, pair.p], default=str).encode())
         return rows.hexdigest()
 
@@ -52,8 +52,9 @@ def read_inputs(recipe: Recipe) -> Inputs:
     Raises RecipeError with every problem found, DataError for a row that cannot be used.
     """
     check_recipe(recipe)
+    preferring = recipe.method == "preference"
     examples = load_examples(recipe.data, recipe.seed) if recipe.method == "sft" else None
-    pairs = load_pairs(recipe.data, recipe.seed) if recipe.method == "dpo" and not recipe.dpo.online else None
+    pairs = read_pairs(recipe) if (recipe.method == "dpo" and not recipe.dpo.online) or preferring else None
     prompts = load_prompts(data_source(recipe.data), recipe.seed) if recipe.data.prompts is not None else None
     needed = recipe.rewards and prompts is not None
     rubric = build_rubric(recipe.rewards, reward_builders(recipe)) if needed else None
@@ -66,8 +67,20 @@ def read_inputs(recipe: Recipe) -> Inputs:
     if examples is not None:
         examples.steps(recipe.sft.examples_per_step)
     if pairs is not None:
-        pairs.steps(recipe.dpo.pairs_per_step)
+        pairs.steps((recipe.preference if preferring else recipe.dpo).pairs_per_step)
     return Inputs(recipe=recipe, prompts=prompts, examples=examples, rubric=rubric, pairs=pairs)
+
+
+def read_pairs(recipe: Recipe) -> PairSet:
+    """The pairs of a recipe; those of a preference model with some prompts held out."""
+    data, hold_out = recipe.data, recipe.method == "preference"
+    if data.pairs == "harm-ratings":
+        from charter.data.ratings import as_pairs, rated_pairs, rated_replies
+
+        rows = assets.get(data.pairs) / assets.ASSETS[data.pairs].rows
+        pairs = as_pairs(rated_pairs(rated_replies(rows)))[: data.size]
+        return pair_set(pairs, recipe.seed, data.pairs, held_out=data.held_out if hold_out else 0)
+    return load_pairs(data, recipe.seed, hold_out=hold_out)
 
 
 def data_source(table: DataTable) -> DataTable:
@@ -86,8 +99,11 @@ def model_source(name: str) -> str:
 def load_model(recipe: Recipe, folder: Path | None = None) -> Policy:
     """The recipe's model, or the one in `folder`, on the recipe's device."""
     from charter.model.load import load_policy
+    from charter.model.scorer import is_preference_model, quiet_loading
 
-    return load_policy(folder or model_source(recipe.model), device=recipe.learner.device, dtype=recipe.learner.dtype)
+    source = folder or model_source(recipe.model)
+    with quiet_loading(is_preference_model(Path(source))):
+        return load_policy(source, device=recipe.learner.device, dtype=recipe.learner.dtype)
 
 
 def check_lengths(inputs: Inputs, policy: Policy) -> None:
@@ -108,9 +124,10 @@ def check_lengths(inputs: Inputs, policy: Policy) -> None:
         for example in inputs.examples.train.items:
             imitation_batch([example], policy.chat.encode_example, most)
     if inputs.pairs is not None:
-        most = min(recipe.dpo.max_tokens, policy.max_positions or recipe.dpo.max_tokens)
-        for pair in inputs.pairs.train.items:
-            pair_tree(pair, policy.chat.encode_example, most)
+        table = recipe.preference if recipe.method == "preference" else recipe.dpo
+        most, key = min(table.max_tokens, policy.max_positions or table.max_tokens), f"{recipe.method}.max_tokens"
+        for pair in (*inputs.pairs.train.items, *inputs.pairs.held_out):
+            pair_tree(pair, policy.chat.encode_example, most, key=key)
 
 
 def make_learner(recipe: Recipe, policy: Policy, *, microbatch_tokens: int | None = None) -> LocalLearner:

@@ -72,8 +72,12 @@ def memory_parts(recipe: Recipe, shape: Shape, total_memory: int) -> dict[str, i
         recipe: what is to run. shape: of its model. total_memory: of the machine, in bytes; the micro-batch is derived
             from it where the recipe leaves it out.
     """
+    from charter.cli.explain_scores import reward_model_bytes, trained_parameters
+
     everything = shape.parameters
     trained = lora_parameters(recipe.lora, shape) if recipe.lora else everything
+    if recipe.method == "preference":
+        trained = trained_parameters(recipe, shape)
     adapters = trained if recipe.lora else 0
     # adapters switched off are the reference already
     reference = everything if recipe.needs_reference and not recipe.lora else 0
@@ -91,6 +95,8 @@ def memory_parts(recipe: Recipe, shape: Shape, total_memory: int) -> dict[str, i
     }
     if recipe.method == "ppo":
         parts["critic"] = 4 * critic
+    if scorers := reward_model_bytes(recipe):
+        parts["reward models"] = scorers
     if recipe.samples:
         parts["sampler cache"] = cache_bytes_per_token(recipe, shape) * sampled_tokens(recipe)
     return parts

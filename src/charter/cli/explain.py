@@ -50,6 +50,7 @@ def facts(recipe: Recipe) -> dict[str, Any]:
     from charter.cli.explain_preference import pair_formulas
     from charter.cli.explain_rejection import rejection_formulas
     from charter.cli.explain_rewards import reward_facts
+    from charter.cli.explain_scores import score_formulas
     from charter.recipe import check_recipe, recipe_hash
 
     check_recipe(recipe)
@@ -59,6 +60,7 @@ def facts(recipe: Recipe) -> dict[str, Any]:
         "dpo": pair_formulas,
         "ppo": ppo_formulas,
         "rejection_sft": rejection_formulas,
+        "preference": score_formulas,
     }[recipe.method](recipe)
     memory, notes = _memory(recipe)
     return {
@@ -96,6 +98,10 @@ def _sizes(recipe: Recipe) -> dict[str, int]:
         from charter.cli.explain_ppo import ppo_sizes
 
         return ppo_sizes(recipe)
+    if recipe.method == "preference":
+        from charter.cli.explain_scores import score_sizes
+
+        return score_sizes(recipe)
     if recipe.method == "rejection_sft":
         from charter.cli.explain_rejection import rejection_sizes
 
@@ -202,6 +208,7 @@ def _memory(recipe: Recipe) -> tuple[dict[str, Any] | None, list[str]]:
     # sampling is over when learning begins, so its cache and the activations are not there together
     learning = parts["gradients"] + parts["activations of a micro-batch"] + parts["logits chunk"]
     resident = parts["weights"] + parts["optimizer state"] + parts["reference model"] + parts.get("critic", 0)
+    resident += parts.get("reward models", 0)
     memory = {
         "parameters": shape.parameters,
         "bytes": parts,
@@ -223,6 +230,10 @@ def _notes(recipe: Recipe) -> list[str]:
         return pair_notes(recipe)
     if recipe.method == "ppo":
         return [] if recipe.ppo.kl_coef > 0 else ["kl_coef is 0: no reference model is held"]
+    if recipe.method == "preference":
+        from charter.cli.explain_scores import score_notes
+
+        return score_notes(recipe)
     if recipe.method == "rejection_sft":
         from charter.cli.explain_rejection import rejection_notes
 

@@ -22,11 +22,14 @@ def closing_report(outcome: Outcome, recipe: str) -> str:
     name = "reward" if any("reward" in row for row in rows) else "loss"
     curve = [float(row[name]) for row in rows if row.get(name) is not None]
     lines: list[str] = []
-    if outcome.summary:
+    scores = (outcome.summary or {}).get("preference")
+    if scores:
+        lines += _agreement(scores, outcome.summary or {})
+    elif outcome.summary:
         lines += _accuracies(outcome.summary)
     if curve:
         lines.append(f"{name} per step    {sparkline(curve, 50)}  {curve[0]:.3f} → {curve[-1]:.3f}")
-    if outcome.summary:
+    if outcome.summary and not scores:
         lines += ["", *_completions(outcome)]
     lines += [
         "",
@@ -35,8 +38,9 @@ def closing_report(outcome: Outcome, recipe: str) -> str:
         f"recipe     {recipe}",
         "next       " + f"charter show {outcome.folder} --best",
         f"           charter explain {recipe}",
-        f"           charter eval {recipe} --run-dir {outcome.folder}",
     ]
+    if not scores:
+        lines.append(f"           charter eval {recipe} --run-dir {outcome.folder}")
     return "\n".join(lines)
 
 
@@ -48,6 +52,18 @@ def _accuracies(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"held-out accuracy, {how:<14} {before}  →  {after}   n = {pair['n']}")
     lines.append(f"training took {duration(summary['train_seconds'])}")
     return lines
+
+
+def _agreement(scores: Mapping[str, Mapping[str, Any]], summary: Mapping[str, Any]) -> list[str]:
+    """What a preference model says of held-out pairs, before and after."""
+    before, after = scores["before"], scores["after"]
+    accuracy = " → ".join(_share(end["accuracy"], end["interval"]) for end in (before, after))
+    others = "   ".join(f"{name} {before[name]:.3f} → {after[name]:.3f}" for name in ("brier", "ece", "margin"))
+    return [
+        f"held-out accuracy  {accuracy}   {after['n']} pairs of {after['prompts']} prompts",
+        f"held-out           {others}",
+        f"training took {duration(summary['train_seconds'])}",
+    ]
 
 
 def _share(value: float, interval: list[float]) -> str:

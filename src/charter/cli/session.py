@@ -16,9 +16,11 @@ import torch
 from charter.cli.compose import Inputs, check_lengths, load_model, make_learner
 from charter.cli.display import Display, Facts
 from charter.cli.heldout import HeldOut, drop_evaluations_after, summarise
+from charter.cli.preference_run import HeldOutPairs, make_preference_learner, prepare, with_measures
 from charter.cli.references import reference_of_pairs
 from charter.errors import DivergedError, Problem, RewardError, RunError, StoreError
 from charter.learner.local import LearnerState, LocalLearner
+from charter.learner.preference import PreferenceLearner
 from charter.recipe import Recipe, differences, dump_recipe, load_recipe, matters_for_resume
 from charter.reward import probe
 from charter.run.atomic import write_text
@@ -31,6 +33,7 @@ from charter.sampler.local import LocalSampler
 from charter.train.grpo import grpo
 from charter.train.ppo import ppo
 from charter.train.preference import ReferenceLogprobs, dpo, online_dpo
+from charter.train.preference_model import preference_model
 from charter.train.rejection import rejection_sft
 from charter.train.sft import sft
 from charter.types import Update
@@ -67,9 +70,9 @@ class _Run:
     inputs: Inputs
     store: RunStore
     checkpoints: Checkpoints
-    learner: LocalLearner
+    learner: LocalLearner | PreferenceLearner
     sampler: LocalSampler
-    held_out: HeldOut | None
+    held_out: HeldOut | HeldOutPairs | None
     reference: ReferenceLogprobs | None
     display: Display
     watch: Watch
@@ -158,7 +161,8 @@ async def _begin(inputs: Inputs, store: RunStore, folder: Path, display: Display
     policy = load_model(recipe, weights)
     check_lengths(inputs, policy)
     saved_cut = int(state.scalars["microbatch_tokens"]) if state is not None else None
-    learner = make_learner(recipe, policy, microbatch_tokens=saved_cut)
+    make = make_preference_learner if recipe.method == "preference" else make_learner
+    learner = make(recipe, policy, microbatch_tokens=saved_cut)
     sampler = LocalSampler(policy, recipe.seed)
     step, trained = 0, 0.0
     if state is not None:
@@ -171,8 +175,11 @@ async def _begin(inputs: Inputs, store: RunStore, folder: Path, display: Display
     store.truncate_after(step)
     drop_evaluations_after(folder, step)
     await sampler.load(learner.weights())
-    held_out = None
-    if inputs.prompts is not None and inputs.rubric is not None and inputs.prompts.held_out:
+    held_out: HeldOut | HeldOutPairs | None = None
+    reference: ReferenceLogprobs | None = None
+    if isinstance(learner, PreferenceLearner):
+        held_out = prepare(inputs, learner, folder)
+    elif inputs.prompts is not None and inputs.rubric is not None and inputs.prompts.held_out:
         held_out = HeldOut(recipe=recipe, prompts=inputs.prompts.held_out, sampler=sampler, reward=inputs.rubric)
     display.start(
         Facts(
@@ -180,7 +187,8 @@ async def _begin(inputs: Inputs, store: RunStore, folder: Path, display: Display
             steps=recipe.run.steps, folder=str(folder), first=step + 1,
         )
     )  # fmt: skip
-    reference = reference_of_pairs(inputs, learner, folder) if inputs.pairs is not None else None
+    if inputs.pairs is not None and isinstance(learner, LocalLearner):
+        reference = reference_of_pairs(inputs, learner, folder)
     tokenizer = policy.chat.tokenizer
     special = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
     run = _Run(
@@ -241,6 +249,8 @@ async def _steps(run: _Run, start: int, stop: StopRequest, enough: Enough | None
     await updates.aclose()
     finished = over
     summary = summarise(folder, run.train_s) if finished else None
+    if summary is not None and isinstance(run.held_out, HeldOutPairs):
+        summary = with_measures(summary, folder)
     if summary is not None:
         run.store.write_summary(summary)
     return Outcome(folder=folder, step=step, finished=finished, summary=summary)
@@ -248,12 +258,15 @@ async def _steps(run: _Run, start: int, stop: StopRequest, enough: Enough | None
 
 def _updates(run: _Run, start: int) -> AsyncGenerator[Update]:
     recipe, inputs = run.recipe, run.inputs
+    encode = run.learner.policy.chat.encode_example
+    if isinstance(run.learner, PreferenceLearner):
+        assert inputs.pairs is not None
+        return preference_model(inputs.pairs, encode, run.learner, recipe.preference, start=start)
     if recipe.method == "sft":
         assert inputs.examples is not None
-        return sft(inputs.examples, run.learner.policy.chat.encode_example, run.learner, recipe.sft, start=start)
+        return sft(inputs.examples, encode, run.learner, recipe.sft, start=start)
     if run.reference is not None:
         assert inputs.pairs is not None
-        encode = run.learner.policy.chat.encode_example
         return dpo(inputs.pairs, encode, run.reference, run.learner, recipe.dpo, start=start)
     assert inputs.prompts is not None
     assert inputs.rubric is not None

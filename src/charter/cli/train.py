@@ -13,7 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from charter.cli.session import Enough, Outcome, StopRequest
-    from charter.recipe import Recipe
+    from charter.recipe import PipelineRecipe, Recipe
     from charter.run.reader import Run
 
 
@@ -26,24 +26,31 @@ def command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Load and check everything; train nothing.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="One line per step instead of a live panel.")] = False,
 ) -> None:
-    """Train as a recipe says (GRPO, PPO, DPO, SFT, rejection sampling).
+    """Train as a recipe says (GRPO, PPO, DPO, SFT, rejection sampling), or a pipeline of these stage by stage.
 
     Ctrl-C once finishes the step and saves; twice stops now.
     """
     from charter.errors import UsageError
-    from charter.recipe import load_recipe
+    from charter.recipe import PipelineRecipe
+    from charter.recipe.roots import load_training
 
     if resume and replace:
         raise UsageError("--resume and --replace exclude each other: give one of them")
-    loaded = load_recipe(recipe, overrides or ())
-    folder = Path(run_dir) if run_dir else Path("runs") / (loaded.run.name or Path(recipe).stem)
+    loaded = load_training(recipe, overrides or ())
+    name = loaded.name if isinstance(loaded, PipelineRecipe) else loaded.run.name
+    folder = Path(run_dir) if run_dir else Path("runs") / (name or Path(recipe).stem)
     if dry_run:
-        typer.echo(_rehearse(loaded))
+        from charter.cli import pipeline
+
+        typer.echo(pipeline.rehearse(loaded) if isinstance(loaded, PipelineRecipe) else _rehearse(loaded))
         return
     if replace:
         _move_aside(folder)
     _refuse_taken(folder, resume)
     again = " ".join(["charter train", recipe, *(overrides or []), *(["--run-dir", run_dir] if run_dir else [])])
+    if isinstance(loaded, PipelineRecipe):
+        _train_pipeline(loaded, folder, plain, again)
+        return
     outcome = run_recipe(loaded, folder, resume=resume, plain=plain)
     if not outcome.finished:
         typer.echo(
@@ -54,6 +61,20 @@ def command(
     from charter.cli.report import closing_report
 
     typer.echo(closing_report(outcome, recipe))
+
+
+def _train_pipeline(recipe: PipelineRecipe, folder: Path, plain: bool, again: str) -> None:
+    from charter.cli.pipeline import closing_table, run_pipeline
+    from charter.train.pipeline import StageStopped
+
+    try:
+        finished = run_pipeline(recipe, folder, plain=plain)
+    except StageStopped as stopped:
+        typer.echo(f"{stopped}. Go on with:\n  {again} --resume")
+        raise typer.Exit(1) from None
+    typer.echo(f"{closing_table(finished)}\n\nrun    {folder}")
+    if models := [stage.result["model"] for stage in finished if "model" in stage.result]:
+        typer.echo(f"model  {models[-1]}  (a plain Hugging Face folder)")
 
 
 def run_recipe(
@@ -78,7 +99,7 @@ def run_recipe(
 
     inputs = read_inputs(recipe)
     stop = stop or StopRequest()
-    with _stopping(stop):
+    with stopping(stop):
         return asyncio.run(
             train(inputs, folder, resume=resume, display=choose_display(plain=plain), stop=stop, enough=enough)
         )
@@ -96,7 +117,7 @@ def train_recipe(
 
 
 @contextmanager
-def _stopping(stop: StopRequest) -> Iterator[None]:
+def stopping(stop: StopRequest) -> Iterator[None]:
     def handle(number: int, frame: Any) -> None:
         if stop.asked:
             raise KeyboardInterrupt
@@ -167,7 +188,12 @@ def _rehearse(recipe: Recipe) -> str:
             raise RewardError("the start-up probe of the rewards failed:\n" + "\n".join(f"  {line}" for line in wrong))
     policy = load_model(recipe)
     check_lengths(inputs, policy)
-    learner = make_learner(recipe, policy)
+    if recipe.method == "preference":
+        from charter.cli.preference_run import make_preference_learner
+
+        learner: Any = make_preference_learner(recipe, policy, microbatch_tokens=None)
+    else:
+        learner = make_learner(recipe, policy)
     lines = [f"model      {recipe.model}: loaded, and its packed forward agrees with its own"]
     if prompts is not None:
         lines.append(
@@ -176,7 +202,8 @@ def _rehearse(recipe: Recipe) -> str:
     if inputs.examples is not None:
         lines.append(f"examples   {len(inputs.examples.train)} from {inputs.examples.source}")
     if inputs.pairs is not None:
-        lines.append(f"pairs      {len(inputs.pairs.train)} from {inputs.pairs.source}")
+        kept = f", {len(inputs.pairs.held_out)} held out" if inputs.pairs.held_out else ""
+        lines.append(f"pairs      {len(inputs.pairs.train)} to train on{kept}, from {inputs.pairs.source}")
     if rubric is not None:
         lines.append("rewards    " + ", ".join(f"{name} × {rule}" for name, rule in rubric.rules.items()))
     lines.append(f"learner    at most {learner.microbatch_tokens} tokens in one forward")

@@ -12,7 +12,7 @@ lines, Parquet, the Hugging Face hub (`hf:NAME`) or a generator (`arithmetic:add
 
 from __future__ import annotations
 
-from charter.data.datasets import ExampleSet, PairSet, PromptSet, load_examples, load_pairs, load_prompts
+from charter.data.datasets import ExampleSet, PairSet, PromptSet, load_examples, load_pairs, load_prompts, pair_set
 from charter.data.ordering import EpochOrder, PromptSource
 from charter.data.settings import DataSettings
 
@@ -26,4 +26,5 @@ __all__ = [
     "load_examples",
     "load_pairs",
     "load_prompts",
+    "pair_set",
 ]

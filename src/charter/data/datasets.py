@@ -48,11 +48,15 @@ class ExampleSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairSet:
-    """Pairs to learn a preference from; train: the order to train in. dropped: identical rows that were left out."""
+    """Pairs to learn a preference from; train: the order to train in. dropped: identical rows that were left out.
+
+    held_out: pairs whose prompts are not trained on.
+    """
 
     train: EpochOrder[Pair]
     source: str
     dropped: int = 0
+    held_out: tuple[Pair, ...] = ()
 
     def steps(self, pairs_per_step: int, *, start: int = 1) -> Iterator[tuple[int, tuple[Pair, ...]]]:
         """Yield (step, pairs) without end, as `EpochOrder.steps`."""
@@ -132,12 +136,12 @@ def load_examples(table: DataSettings, seed: int) -> ExampleSet:
     )
 
 
-def load_pairs(table: DataSettings, seed: int) -> PairSet:
+def load_pairs(table: DataSettings, seed: int, *, hold_out: bool = False) -> PairSet:
     """Read and validate pairs of answers, and drop repeats.
 
     Args:
         table: a recipe's [data]; where it has prompts too, template, options and size are theirs.
-        seed: fixes the order.
+        seed: fixes the order. hold_out: keep all pairs of `table.held_out` prompts for evaluation.
 
     Raises:
         DataError: naming the file, the line, what was found and what was expected.
@@ -159,7 +163,29 @@ def load_pairs(table: DataSettings, seed: int) -> PairSet:
         name = _identity(row, where, messages, {"chosen": a, "rejected": b, "p": p})
         dropped += _add(pairs, where, Pair(id=name, prompt=Prompt(id=name, messages=messages), a=a, b=b, p=p))
     _refuse_empty(source, pairs)
-    return PairSet(train=EpochOrder([pair for _, pair in pairs.values()], seed, source), source=source, dropped=dropped)
+    asked = table.held_out if hold_out else 0
+    return pair_set([pair for _, pair in pairs.values()], seed, source, held_out=asked, dropped=dropped)
+
+
+def pair_set(pairs: Sequence[Pair], seed: int, source: str, *, held_out: int | None = 0, dropped: int = 0) -> PairSet:
+    """Pairs in the order to train in, and those of `held_out` prompts kept back, chosen by a hash of the conversation.
+
+    held_out: prompts; None: a tenth, at most 64, and none of fewer than 100. Which prompts are kept does not depend on
+    the seed. Raises: DataError where none would be left to train on.
+    """
+    by_prompt: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        by_prompt.setdefault(_digest(list(pair.prompt.messages)), []).append(pair)
+    total = len(by_prompt)
+    count = held_out if held_out is not None else (min(64, total // 10) if total >= 100 else 0)
+    if count >= total:
+        raise DataError(
+            f"{source}: data.held_out = {count} of {total} prompts leaves none to train on. Hold out fewer or add data"
+        )
+    chosen = set(sorted(by_prompt)[:count])
+    train = [pair for pair in pairs if _digest(list(pair.prompt.messages)) not in chosen]
+    kept = tuple(pair for digest in sorted(chosen) for pair in by_prompt[digest])
+    return PairSet(train=EpochOrder(train, seed, source), source=source, dropped=dropped, held_out=kept)
 
 
 T = TypeVar("T", Prompt, Example, Pair)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from charter.learner.plan import Piece, attention_share, microbatches, token_budget
 from charter.learner.pooling import Pooled
-from charter.learner.schedule import ScheduleSettings, learning_rate
+from charter.learner.schedule import learning_rate
+from charter.learner.updating import OptimizerSettings, Updater
 from charter.model.adapters import Adapters
 from charter.model.heads import Critic
 from charter.model.load import Policy
@@ -21,19 +20,6 @@ from charter.model.logprobs import token_logprobs
 from charter.model.prefix import PackedTrees, forwarded_tokens
 from charter.objectives.rows import Objective, TokenRows
 from charter.types import Batch, Branch, Totals, Tree
-
-
-class OptimizerSettings(ScheduleSettings, Protocol):
-    """The numbers of AdamW; a recipe's [optimizer] table has them."""
-
-    @property
-    def betas(self) -> tuple[float, float]: ...
-    @property
-    def eps(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def max_grad_norm(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +78,6 @@ class LocalLearner:
         self._total = total_steps
         self._reference = reference
         self._adapters = adapters
-        self._version = 0
         self._steps = 0
         self._critic = critic
         for part in [policy.module] if critic is None or critic.shared else [policy.module, critic.backbone.module]:
@@ -103,30 +88,17 @@ class LocalLearner:
                 part.train()
         of_policy = {n: p for n, p in policy.module.named_parameters() if p.requires_grad}
         of_critic = dict(critic.named_parameters()) if critic is not None else {}
-        self._named = of_policy | of_critic
-        # parameters whose gradients are scaled down together: a critic of its own does not weigh on the policy's norm
-        self._clipped = [list(of_policy.values()), list(of_critic.values())] if apart else [list(self._named.values())]
         share = (critic_learning_rate or settings.learning_rate) / settings.learning_rate
-        self._optimizer = torch.optim.AdamW(
-            [
-                {"params": chosen, "weight_decay": decay, "share": part}
-                for named, part in ((of_policy, 1.0), (of_critic, share))
-                for matrices, decay in ((True, settings.weight_decay), (False, 0.0))
-                if (chosen := [p for p in named.values() if (p.ndim > 1) == matrices])
-            ],
-            lr=settings.learning_rate,
-            betas=settings.betas,
-            eps=settings.eps,
-            fused=True,
-        )
+        # a critic of its own does not weigh on the policy's norm
+        self.updater = Updater([(of_policy, 1.0), (of_critic, share)], settings, apart=apart)
 
     @property
     def version(self) -> int:
         """Optimizer updates the weights have seen."""
-        return self._version
+        return self.updater.version
 
     def weights(self) -> SharedWeights:
-        return SharedWeights(self._version, self.policy)
+        return SharedWeights(self.updater.version, self.policy)
 
     def step(self, batch: Batch, objective: Objective) -> dict[str, float]:
         """Make `objective.updates` optimizer updates on one batch.
@@ -145,7 +117,7 @@ class LocalLearner:
         metrics: dict[str, float] = {"skipped": 0.0, "learning_rate": rate}
         for update in range(objective.updates if plan else 0):
             pooled = Pooled()
-            self._optimizer.zero_grad(set_to_none=True)
+            self.updater.begin()
             for i, pieces in enumerate(plan):
                 packed = PackedTrees.pack([piece.tree for piece in pieces], self.policy.device)
                 forwarded = self._forward(self.policy, packed, pieces, objective.temperature)
@@ -157,7 +129,7 @@ class LocalLearner:
                 loss = objective(rows)
                 loss.value.backward()
                 pooled.add(loss, rows)
-            metrics |= pooled.metrics() | self._apply(pooled, rate, metrics["skipped"])
+            metrics |= pooled.metrics() | self.updater.apply(pooled.loss, rate, metrics["skipped"])
         metrics["tokens/forwarded"] = float(
             sum(forwarded_tokens(piece.tree) for pieces in plan for piece in pieces) * objective.updates
         )
@@ -178,7 +150,7 @@ class LocalLearner:
             group_tokens = [sum(sum(branch.mask) for branch in tree.branches) for tree in batch.trees]
             normalizers = _normalizers(batch.totals)
             pooled = Pooled()
-            self._optimizer.zero_grad(set_to_none=True)
+            self.updater.begin()
             for pieces in plan:
                 packed = PackedTrees.pack([piece.tree for piece in pieces], self.policy.device)
                 forwarded = self._forward(self.policy, packed, pieces, objective.temperature, critic=self._critic)
@@ -188,7 +160,7 @@ class LocalLearner:
                 pooled.add(loss, rows)
                 everything.add(loss, rows)
                 forwarded_total += sum(forwarded_tokens(piece.tree) for piece in pieces)
-            told = self._apply(pooled, rate, skipped)
+            told = self.updater.apply(pooled.loss, rate, skipped)
             skipped = told["skipped"]
             norms.append(told["grad_norm"])
         metrics = {"skipped": skipped, "learning_rate": rate, "tokens/forwarded": float(forwarded_total)}
@@ -225,20 +197,6 @@ class LocalLearner:
     def use_reference(self, reference: Policy | None) -> None:
         """Hold this policy as the reference from now on; None lets it go."""
         self._reference = reference
-
-    def _apply(self, pooled: Pooled, rate: float, skipped: float) -> dict[str, float]:
-        """Clip and take the optimizer's step, unless something is not finite."""
-        most = self._settings.max_grad_norm
-        norms = [float(torch.nn.utils.clip_grad_norm_(together, most)) for together in self._clipped]
-        norm = math.hypot(*norms)
-        finite = math.isfinite(norm) and math.isfinite(pooled.loss)
-        if finite:
-            for group in self._optimizer.param_groups:
-                group["lr"] = rate * group["share"]
-            self._optimizer.step()
-            self._version += 1
-        self._optimizer.zero_grad(set_to_none=True)
-        return {"grad_norm": norm, "skipped": skipped + (not finite)}
 
     def _forward(
         self,
@@ -323,28 +281,20 @@ class LocalLearner:
 
     def state(self) -> LearnerState:
         """Optimizer moments and counters, and adapter weights where the base is frozen."""
-        tensors: dict[str, Tensor] = {}
-        for name, parameter in self._named.items():
-            for key, value in self._optimizer.state.get(parameter, {}).items():
-                tensors[f"{key}/{name}"] = value.detach()
+        tensors = self.updater.moments()
+        for name, parameter in self.updater.named.items():
             if self._kept_beside(name):
                 tensors[f"weight/{name}"] = parameter.detach()
-        return LearnerState(tensors, {"version": self._version, "steps": self._steps})
+        return LearnerState(tensors, {"version": self.version, "steps": self._steps})
 
     def load_state(self, state: LearnerState) -> None:
         """Go on from a saved state. Raises ValueError naming a parameter whose moments are missing."""
-        self._version, self._steps = int(state.scalars["version"]), int(state.scalars["steps"])
-        for name, parameter in self._named.items():
+        self._steps = int(state.scalars["steps"])
+        for name, parameter in self.updater.named.items():
             if self._kept_beside(name):
                 with torch.no_grad():
                     parameter.copy_(state.tensors[f"weight/{name}"])
-            saved = {key: state.tensors.get(f"{key}/{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
-            if self._version and any(value is None for value in saved.values()):
-                raise ValueError(f"the saved optimizer state has no moments for {name}")
-            if self._version:
-                self._optimizer.state[parameter] = {
-                    key: value.clone().to(parameter.device) for key, value in saved.items() if value is not None
-                }
+        self.updater.load(state.tensors, int(state.scalars["version"]))
 
     def _kept_beside(self, name: str) -> bool:
         """Whether a trained weight is not in the model's own folder: adapters and the critic."""

@@ -15,10 +15,12 @@ class Pooled:
         self._means: dict[str, tuple[float, float]] = {}
         self._largest: dict[str, float] = {}
 
-    def add(self, loss: Loss, rows: TokenRows) -> None:
+    def add(self, loss: Loss, rows: TokenRows | None = None) -> None:
+        """rows: what the loss was taken of, where it has an entropy."""
         self.loss += float(loss.value.detach())
         means = dict(loss.means)
-        means["entropy"] = rows.entropy.sum(), rows.mask.sum()
+        if rows is not None:
+            means["entropy"] = rows.entropy.sum(), rows.mask.sum()
         for name, (total, count) in means.items():
             had = self._means.get(name, (0.0, 0.0))
             self._means[name] = had[0] + float(total), had[1] + float(count)

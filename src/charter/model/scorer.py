@@ -240,8 +240,11 @@ def load_head(folder: Path, head: ScalarHead) -> None:
 
 
 @contextmanager
-def quiet_loading() -> Iterator[None]:
+def quiet_loading(quiet: bool = True) -> Iterator[None]:
     """transformers lists the head among what a language model has no use for; that is no news here."""
+    if not quiet:
+        yield
+        return
     from transformers.utils import logging
 
     before = logging.get_verbosity()

@@ -47,6 +47,20 @@ class TokenRows:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreRows:
+    """Completions of one micro-batch under a preference model: a number for each, the two of a pair side by side.
+
+    scores: `[B]`, with gradient. preferred: `[B]` probability that a row is the better one of its pair.
+    groups: `[B]` number of each row's pair in the step. normalizers: as in `TokenRows`.
+    """
+
+    scores: Tensor
+    preferred: Tensor
+    groups: Tensor
+    normalizers: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
     """A micro-batch's share of the step's loss.
 

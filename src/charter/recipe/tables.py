@@ -61,7 +61,7 @@ class DataTable(Table):
     )
     examples: str | None = described('Conversations to imitate (method = "sft"): .jsonl, .parquet or hf:NAME.', None)
     pairs: str | None = described(
-        "Pairs of answers (dpo, preference), rows of prompt, chosen, rejected and perhaps p: .jsonl, .parquet, hf:NAME, "
+        "Pairs of answers (dpo, preference), rows of prompt, chosen, rejected and perhaps p: .jsonl, .parquet, hf:NAME "
         "or the data asset harm-ratings.",
         None,
     )
@@ -141,6 +141,10 @@ class RewardTable(BaseModel):
     normalize: Literal["none", "group"] = described(
         "group: subtract the group's mean and divide by its standard deviation, before the weight; in training only.",
         "none",
+    )
+    only: dict[str, Any] = Field(
+        default_factory=dict,
+        description="{column = value}: only prompts with that value in that column are asked; on others it abstains.",
     )
     timeout_s: PositiveFloat = described("Longest time one completion's score may take.", 10.0, unit="s")
 

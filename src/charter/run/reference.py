@@ -31,12 +31,13 @@ _SCHEMA = pa.schema([("key", pa.binary(16)), ("logprobs", pa.list_(pa.float64())
 class ReferenceLogprobs:
     """The log-probabilities of a run's branches under its reference.
 
-    folder: of the run. temperature: of the distribution they belong to.
+    folder: of the run. temperature: of the distribution they belong to. kind: "reference", or another name for
+    other numbers about the same branches (the states of a frozen backbone).
     """
 
-    def __init__(self, folder: Path, temperature: float = 1.0) -> None:
+    def __init__(self, folder: Path, temperature: float = 1.0, *, kind: str = "reference") -> None:
         """Reads what is there. Raises StoreError for a part that does not read."""
-        self._folder = folder / "reference"
+        self._folder = folder / kind
         self._temperature = temperature
         self._known: dict[bytes, tuple[float, ...]] = {}
         if self._folder.is_dir():
@@ -88,7 +89,7 @@ class ReferenceLogprobs:
             return [[self._known[key] for key in self._keys(tree)] for tree in trees]
         except KeyError:
             raise StoreError(
-                f"{self._folder} does not hold the reference's log-probabilities of all pairs. Go on with --resume: "
+                f"{self._folder} does not hold what was worked out for all pairs. Go on with --resume: "
                 "what is missing is computed first"
             ) from None
 

@@ -147,9 +147,10 @@ async def online_dpo(
         )
 
 
-def pair_tree(pair: Pair, encode: Encode, max_tokens: int) -> Tree:
+def pair_tree(pair: Pair, encode: Encode, max_tokens: int, *, key: str = "dpo.max_tokens") -> Tree:
     """A pair as one tree: the prompt once, then both answers, each with its closing token.
 
+    key: of the recipe, that says max_tokens.
     Raises DataError for a pair that is too long, or answers that do not begin after the same tokens.
     """
     (prefix, a), (other, b) = (_answer_tokens(pair.prompt.messages, text, encode) for text in (pair.a, pair.b))
@@ -157,7 +158,7 @@ def pair_tree(pair: Pair, encode: Encode, max_tokens: int) -> Tree:
         raise DataError(f"pair {pair.id}: its answers do not continue the same tokens: the chat template mixes them")
     if (total := len(prefix) + max(len(a), len(b))) > max_tokens:
         raise DataError(
-            f"pair {pair.id} has {total} tokens with its longer answer, more than dpo.max_tokens = {max_tokens}; "
+            f"pair {pair.id} has {total} tokens with its longer answer, more than {key} = {max_tokens}; "
             "shorten it or raise the limit"
         )
     return Tree(
