@@ -17,6 +17,7 @@ from charter.errors import RecipeError, UsageError
 from charter.recipe import RewardTable
 from charter.reward import Rubric, as_group, build_rubric, load_reward, options_model, probe, reward_names
 from charter.reward import runtime as runtime_module
+from charter.reward.composition import Rule
 from charter.reward.rubric import unique_names
 from charter.reward.runtime import NamedReward, Verdict, abstained, failed, scored
 from charter.types import Group, Prompt, Rollout, Score
@@ -258,3 +259,27 @@ def test_every_option_is_described() -> None:
     for name in reward_names():
         for option, info in options_model(name).model_fields.items():
             assert info.description, f"{name}.{option}"
+
+
+def test_a_reward_for_some_prompts_only_is_not_asked_about_the_others() -> None:
+    harmless, helpful = Fixed("harmless", [scored(1.0)]), Fixed("helpful", [scored(0.5)])
+    rules = [(harmless, Rule(only={"purpose": "redteam"})), (helpful, Rule(weight=2.0, only={"purpose": "helpful"}))]
+    rubric = Rubric(rules)
+
+    def of(purpose: str) -> Score:
+        prompt = Prompt(id=purpose, messages=(), fields={"purpose": purpose})
+        return asyncio.run(rubric.score(as_group(prompt, ["x"])))[0]
+
+    assert (of("redteam").value, dict(of("redteam").parts)) == (1.0, {"harmless": 1.0, "helpful": None})
+    assert of("helpful").value == 1.0  # 2 · 0.5
+    assert of("neither").status == "abstained"
+    assert (harmless.asked, helpful.asked) == (["x", "x"], ["x"])
+    assert rubric.check_columns(["purpose"], "rows") == []
+    assert "'harmless'" in rubric.check_columns(["kind"], "rows")[0].where
+
+
+def test_a_recipe_says_for_which_prompts_a_reward_is() -> None:
+    table = RewardTable(name="exact", only={"purpose": "helpful"})
+    rubric = build_rubric([table])
+    assert rubric.rules["exact"].only == {"purpose": "helpful"}
+    assert str(rubric.rules["exact"]) == "1 only on prompts with purpose = helpful"

@@ -14,7 +14,7 @@ def reward_facts(reward: RewardTable) -> dict[str, Any]:
     from charter.cli.reward_builders import reward_builders
     from charter.reward.registry import option_problems
 
-    quiet = {"gate": None, "gate_at_least": None, "cap": None, "normalize": "none"}
+    quiet = {"gate": None, "gate_at_least": None, "cap": None, "normalize": "none", "only": {}}
     facts = {key: value for key, value in reward.model_dump().items() if key not in quiet or value != quiet[key]}
     if ":" in reward.name:
         from charter.reward.adapt import signature_of
@@ -50,7 +50,8 @@ def sum_expression(recipe: Recipe) -> str:
         weight = f"{reward.weight:g}" if isinstance(reward.weight, (int, float)) else f"w_{names[i]}(t)"
         if not isinstance(reward.weight, (int, float)):
             courses.append(f"w_{names[i]}(t) = {_course(reward.weight.model_dump())}")
-        terms.append(f"{weight} · {value}")
+        which = " and ".join(f"{key} = {value!r}" for key, value in reward.only.items())
+        terms.append(f"{weight} · {value}" + (f" (where {which})" if which else ""))
     expression = "r = " + " + ".join(terms) + ", over those that answered"
     if any(reward.normalize == "group" for reward in recipe.rewards):
         courses.append("z(v) = (v − mean of the group) / (std of the group + 1e-4), 0 where all are equal")

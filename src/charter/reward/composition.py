@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from charter.reward.runtime import Verdict
 from charter.reward.schedule import WeightSchedule
@@ -32,6 +33,7 @@ class Rule:
     weight: its factor, or the course of it. gate: name of the reward without which it counts 0, or None.
     gate_at_least: value at which that gate opens. cap: lowest and highest value it may bring, before the weight.
     normalize: whether its values are standardised inside the group (in training; outside it they stand as they are).
+    only: column → value; on prompts whose columns have other values the reward abstains, unasked.
     Raises: ValueError for numbers that cannot be meant.
     """
 
@@ -40,6 +42,7 @@ class Rule:
     gate_at_least: float = 1.0
     cap: tuple[float, float] | None = None
     normalize: bool = False
+    only: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
         if not isinstance(self.weight, WeightSchedule) and not math.isfinite(self.weight):
@@ -58,7 +61,13 @@ class Rule:
             words.append(f"capped to [{self.cap[0]:g}, {self.cap[1]:g}]")
         if self.normalize:
             words.append("normalised in its group")
+        if self.only:
+            words.append("only on prompts with " + ", ".join(f"{key} = {value}" for key, value in self.only.items()))
         return " ".join(words)
+
+    def applies_to(self, columns: Mapping[str, Any]) -> bool:
+        """Whether the reward is for a prompt with these columns."""
+        return all(key in columns and columns[key] == value for key, value in self.only.items())
 
     def weight_at(self, step: int) -> float:
         """The weight of a step, counted from 1; 0 stands for outside training, where the final weight counts."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from charter.errors import Problem
 from charter.protocols import Reward
 from charter.reward.composition import Rule, check_gates, compose
-from charter.reward.runtime import NamedReward, Verdict, checked, failed
+from charter.reward.runtime import NamedReward, Verdict, abstained, checked, failed
 from charter.types import Group, Prompt, Score
 
 MOST_SENTENCES = 3
@@ -89,6 +89,8 @@ class Rubric:
         return [(score, math.fsum(score.seconds.values())) for score in await self.score(group)]
 
     async def _verdicts(self, part: Part, group: Group) -> Sequence[Verdict]:
+        if not part.rule.applies_to(group.prompt.fields):
+            return [abstained("not for this prompt")] * len(group.rollouts)
         if isinstance(part.reward, NamedReward):
             return await part.reward.verdicts(group)
         return await _foreign_verdicts(part.reward, group)
@@ -114,7 +116,14 @@ class Rubric:
     def check_columns(self, columns: Sequence[str], source: str) -> list[Problem]:
         """What the rewards miss in the data, before anything heavy is loaded."""
         checked = [part.reward for part in self.parts if isinstance(part.reward, (NamedReward, Rubric))]
-        return [problem for reward in checked for problem in reward.check_columns(columns, source)]
+        problems = [problem for reward in checked for problem in reward.check_columns(columns, source)]
+        for name, rule in self.rules.items():
+            for column in rule.only:
+                if column not in columns:
+                    have = ", ".join(map(repr, columns)) or "none besides the prompt"
+                    found = f"only.{column} is no column of {source} (columns: {have}), so it would never be asked"
+                    problems.append(Problem(where=f"reward {name!r}", found=found, fix="Name a column, or add it"))
+        return problems
 
 
 async def _foreign_verdicts(reward: Reward, group: Group) -> Sequence[Verdict]:
@@ -146,14 +155,15 @@ async def probe(reward: Reward, prompts: Sequence[Prompt]) -> list[str]:
     """
     if isinstance(reward, (NamedReward, Rubric)):
         await reward.ready()
-    parts = [part.reward for part in reward.parts] if isinstance(reward, Rubric) else [reward]
+    parts = [(part.reward, part.rule) for part in reward.parts] if isinstance(reward, Rubric) else [(reward, Rule())]
     sentences: list[str] = []
-    for one in parts:
+    for one, rule in parts:
         if isinstance(one, Rubric):
             sentences += await probe(one, prompts)
         if not isinstance(one, NamedReward) or one.maximum is None:
             continue
-        said = [sentence for prompt in prompts for sentence in await _probe_prompt(one, prompt, one.maximum)]
+        meant = [prompt for prompt in prompts if rule.applies_to(prompt.fields)]
+        said = [sentence for prompt in meant for sentence in await _probe_prompt(one, prompt, one.maximum)]
         more = len(said) - MOST_SENTENCES
         sentences += said[:MOST_SENTENCES] + ([f"reward {one.name!r}: and {more} more like these"] if more > 0 else [])
     return sentences

@@ -56,7 +56,8 @@ def make_rules(
         at_least = getattr(table, "gate_at_least", None)
         if at_least is None:
             at_least = 1.0 if place is None else default_threshold(rewards[place])
-        rule = Rule(gate=None if place is None else names[place], normalize=_normalizes(table))
+        only = dict(getattr(table, "only", None) or {})
+        rule = Rule(gate=None if place is None else names[place], normalize=_normalizes(table), only=only)
         cap = getattr(table, "cap", None)
         for key, value, change in (
             ("weight", table.weight, lambda value: {"weight": _weight(value)}),
