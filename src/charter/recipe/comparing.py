@@ -30,9 +30,14 @@ def differences(old: BaseModel, new: BaseModel) -> list[tuple[str, Any, Any]]:
     Returns:
         (dotted key, old value, new value) in the order of the tables; None for a key that one of them has not.
     """
-    before, after = dict(_flat(values_of(old), "")), dict(_flat(values_of(new), ""))
+    before, after = flat_values(old), flat_values(new)
     keys = [*before, *(key for key in after if key not in before)]
     return [(key, before.get(key), after.get(key)) for key in keys if not _same(before.get(key), after.get(key))]
+
+
+def flat_values(recipe: BaseModel) -> dict[str, Any]:
+    """Dotted key → value, of every key."""
+    return dict(_flat(values_of(recipe), ""))
 
 
 def matters_for_resume(key: str) -> bool:

@@ -82,8 +82,8 @@ class PipelineRecipe(Table):
 
 
 def stage_method(stage: PipelineStage) -> Method:
-    """The method of the recipe that a stage is; a rejection stage samples and scores as GRPO does."""
-    return cast("Method", "grpo" if stage.kind == "rejection" else stage.kind)
+    """The method of the recipe that a stage is; a rejection stage samples and scores as rejection-sampling SFT does."""
+    return "rejection_sft" if stage.kind == "rejection" else stage.kind
 
 
 def model_before(pipeline: PipelineRecipe, index: int) -> str:
@@ -97,15 +97,19 @@ def model_before(pipeline: PipelineRecipe, index: int) -> str:
 def stage_tables(pipeline: PipelineRecipe, index: int) -> dict[str, Any]:
     """The tables that a stage takes from its pipeline, as `StageTable.recipe` wants them.
 
-    An imitating stage that names no examples takes those of the nearest rejection stage before it; rewards are for
-    stages that use them: those that sample, and those that are evaluated on prompts.
+    An imitating stage that names no examples takes those of the nearest rejection stage before it. A preference model
+    is made of pairs alone and takes neither prompts nor rewards.
     """
+    if pipeline.stages[index].kind == "preference":
+        return {"learner": pipeline.learner.model_dump(exclude_unset=True)}
     names = ("data", "sampling", "learner", "eval")
     tables: dict[str, Any] = {name: getattr(pipeline, name).model_dump(exclude_unset=True) for name in names}
     tables["rewards"] = [reward.model_dump(exclude_unset=True) for reward in pipeline.rewards]
     made = [stage.name for stage in pipeline.stages[:index] if stage.kind == "rejection"]
     if pipeline.stages[index].kind == "sft" and made:
         tables["data"] = {"examples": f"@{made[-1]}", **tables["data"]}
+    if pipeline.stages[index].kind == "rejection":
+        tables["rejection_sft"] = {"keep": "threshold", "prompts_per_step": 1}
     return tables
 
 
@@ -224,7 +228,15 @@ def _rejection(pipeline: PipelineRecipe, index: int) -> Iterator[Conflict]:
         recipe = stage_recipe(pipeline, index, lambda name: f"@{name}")
     except ValueError:
         return
-    used = ("model", "data", "sampling", "rewards", "learner", "seed")
+    used = ("model", "data", "sampling", "rewards", "learner", "eval", "seed")
+    read = {*used, "name", "kind", "method", "rejection"}
+    for table in (name for name in type(stage).model_fields if name in stage.model_fields_set - read):
+        yield Conflict(
+            key=f"{place}.{table}",
+            found=f'kind = "rejection" trains nothing, so [stages.{table}] has no effect',
+            fix="Leave it out; [stages.rejection] says what is kept",
+            others=(f"{place}.kind",),
+        )
     for found in conflicts(recipe):
         if found.key in ("data.prompts", "rewards"):
             what = "prompts to sample from" if found.key == "data.prompts" else "rewards to choose by"
@@ -234,7 +246,7 @@ def _rejection(pipeline: PipelineRecipe, index: int) -> Iterator[Conflict]:
                 fix=found.fix,
                 others=(f"{place}.kind",),
             )
-        elif found.key.partition(".")[0] in used and found.key != "sampling.group_size":
+        elif found.key.partition(".")[0] in used and found.key not in ("rejection_sft", "eval"):
             yield Conflict(key=f"{place}.{found.key}", found=found.found, fix=found.fix, others=(place,))
     if stage.rejection.keep > recipe.sampling.group_size:
         yield Conflict(

@@ -42,8 +42,19 @@ def load_compare(path: str | Path, overrides: Overrides = ()) -> CompareRecipe:
 
 def load_any(path: str | Path, overrides: Overrides = ()) -> Recipe | CaiRecipe | PipelineRecipe | CompareRecipe:
     """Read a recipe of the kind that its method says; a training recipe where it says none."""
+    load = {"cai": load_cai_recipe, "pipeline": load_pipeline, "compare": load_compare}
+    return load.get(_method(path, overrides), load_recipe)(path, overrides)
+
+
+def load_training(path: str | Path, overrides: Overrides = ()) -> Recipe | PipelineRecipe:
+    """Read what `charter train` takes: a training recipe, or a pipeline of such."""
+    load = load_pipeline if _method(path, overrides) == "pipeline" else load_recipe
+    return load(path, overrides)
+
+
+def _method(path: str | Path, overrides: Overrides) -> str:
+    """What a file says of its method, or an override."""
     method = read_toml(Path(path))[1].get("method")
     for key, value in parse_overrides(overrides)[0]:
         method = value if key == ("method",) else method
-    load = {"cai": load_cai_recipe, "pipeline": load_pipeline, "compare": load_compare}
-    return load.get(str(method), load_recipe)(path, overrides)
+    return str(method)
