@@ -57,6 +57,9 @@ class ChatTable(Table):
     key_env: str = described("Environment variable with the endpoint's key; none is sent when empty.", "")
     script: str = described("File of replies for backend = scripted (.jsonl).", "")
     concurrency: PositiveInt = described("Requests under way at a time.", 8, unit="requests")
+    prefill: Literal["none", "continue_final_message"] = described(
+        "How the endpoint continues a reply whose beginning is given: not at all, or as vLLM and SGLang do.", "none"
+    )
     timeout_s: PositiveFloat = described("Longest wait for one answer.", 60.0, unit="s")
     retries: NonNegativeInt = described("Further tries on 429, 5xx, a broken connection or half an answer.", 5)
     input_price: NonNegativeFloat = described("Price of a million prompt tokens, in any currency.", 0.0)

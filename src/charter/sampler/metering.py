@@ -26,6 +26,10 @@ class Meter:
     def answered(self, prompt_tokens: int, completion_tokens: int) -> None:
         """One request was answered, with this many tokens."""
         self._requests += 1
+        self.paid(prompt_tokens, completion_tokens)
+
+    def paid(self, prompt_tokens: int, completion_tokens: int) -> None:
+        """These tokens are to be paid, whatever came of them."""
         self._prompt_tokens += prompt_tokens
         self._completion_tokens += completion_tokens
 
