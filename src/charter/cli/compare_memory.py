@@ -121,7 +121,7 @@ def memory_bytes(
         "gradients": 4 * trained,
         "optimizer_state": 8 * trained,
         "activations": activation_bytes_per_token(recipe, shape) * tokens * models_learning(recipe),
-        "logits": 2 * logits_chunk_bytes(shape),
+        "logits": 2 * min(logits_chunk_bytes(shape), 4 * shape.vocabulary * tokens),
         "cache": cache_bytes_per_token(recipe, shape) * (sampled_tokens(recipe) + prompts) if recipe.samples else 0,
     }
     learning = parts["gradients"] + parts["activations"] + parts["logits"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,10 @@ h2{font-size:1.15rem;margin:2.4rem 0 .6rem;font-weight:600;border-bottom:1px sol
 p{max-width:46rem}p.lead,figcaption{color:var(--soft)}figure{margin:0 0 1.6rem;max-width:46rem}
 figcaption{font-size:.88rem;margin-top:.3rem}
 .scroll{overflow-x:auto}
-table{border-collapse:collapse;font-size:.86rem;line-height:1.35;font-variant-numeric:tabular-nums;width:100%}
+table{border-collapse:collapse;table-layout:fixed;min-width:46rem;font-size:.86rem;line-height:1.35;font-variant-numeric:tabular-nums;width:100%}
 th,td{text-align:left;vertical-align:top;padding:.35rem .8rem .35rem 0;border-bottom:1px solid var(--rule)}
 thead th{border-bottom:1.5px solid var(--ink)}
-tbody th{font-weight:400;color:var(--soft);min-width:9rem;max-width:16rem}td{min-width:8.5rem}
+tbody th{font-weight:400;color:var(--soft)}
 ul{padding-left:1.2rem}
 @media print{main{max-width:none;padding:0}.scroll{overflow:visible}h2{break-after:avoid}figure,tr{break-inside:avoid}}
 """
@@ -149,7 +149,9 @@ def _plots(record: Record) -> str:
         around = "; the band is from the lowest to the highest seed" if len(record["seeds"]) > 1 else ""
         figures.append(
             fitted(
-                lambda width, s=series, x=label: lines(s, width=width, x_label=x, y_label="reward in training"),
+                lambda width, s=series, x=label: lines(
+                    s, width=width, x_label=x, y_label="reward in training", x_range=_from_0(s)
+                ),
                 f"Mean reward of each step's completions against {escape(label)}{around}.",
             )
         )
@@ -169,12 +171,18 @@ def _plots(record: Record) -> str:
     return "".join(figures)
 
 
+def _from_0(series: Sequence[Series]) -> tuple[float, float]:
+    return 0.0, max(x for one in series for x, _ in one.points)
+
+
 def _stack(column: Mapping[str, Any]) -> dict[str, float]:
     """The bytes that are there together while it learns, in GiB."""
     found = column["bytes"]
+    policy = found["weights_of"]["policy"]
     together = found["activations"] + found["logits"]
     parts = {
-        "weights": found["weights"],
+        "policy": policy,
+        "other models": found["weights"] - policy,
         "gradients": found["gradients"],
         "optimizer state": found["optimizer_state"],
         "activations and logits": together,
