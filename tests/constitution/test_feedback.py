@@ -111,6 +111,7 @@ def test_a_pair_and_its_mirror_image_add_up_to_one(tmp_path_factory, good, bad, 
     mirrored = Match(messages=ASKED, a=MATCH.b, b=MATCH.a, a_id="id-b", b_id="id-a")
     path = tmp_path_factory.mktemp("j") / "j.jsonl"
     one, other = run(model, settings(), path, (MATCH, mirrored), seed)
+    assert one.preference.p_a is not None and other.preference.p_a is not None
     assert one.preference.p_a + other.preference.p_a == pytest.approx(1)
     assert one.judgements[0].principle == other.judgements[0].principle
     assert one.preference.position_gap == pytest.approx(other.preference.position_gap)
@@ -206,7 +207,7 @@ def test_a_rubric_asks_only_what_no_program_decides(tmp_path: Path):
     kind, calm = one.judgements
     assert kind.p_a == 0.5
     assert calm.p_a == pytest.approx(1 / (1 + math.exp(-4)))
-    assert one.preference.p_a == pytest.approx((0.5 + calm.p_a) / 2)
+    assert one.preference.p_a == pytest.approx((0.5 + 1 / (1 + math.exp(-4))) / 2)
     none = Constitution(name="none", principles=(Principle(id="x", text="x"),))
     with pytest.raises(UsageError, match="'none' has none"):
         run(model, settings("rubric"), tmp_path / "k.jsonl", constitution=none)

@@ -147,7 +147,7 @@ async def judge(
     """As `compare`, with the judgements behind each preference."""
     asker = _Asker(model=model, settings=settings, seed=seed, refuses=refuses or _refuses(), decide=decide or _decide())
     asker.check()
-    pool = _with_checks(constitution) if settings.mode == "rubric" else constitution
+    pool = with_checks(constitution) if settings.mode == "rubric" else constitution
     under = [_principles(match, pool, settings, strategy, seed) for match in matches]
     needed: dict[str, Request] = {}
     for match, principles in zip(matches, under, strict=True):
@@ -382,11 +382,12 @@ def both_orders(judgements: Sequence[Judgement]) -> list[tuple[float, float]]:
     return [(orders["ab"], orders["ba"]) for orders in by.values() if len(orders) == 2]
 
 
-def _with_checks(constitution: Constitution) -> Constitution:
+def with_checks(constitution: Constitution) -> Constitution:
+    """Only the principles that mode "rubric" can ask about. Raises: UsageError where there is none."""
     kept = tuple(p for p in constitution.principles if any(check.weight > 0 for check in p.checks))
     if not kept:
         raise UsageError(
-            f'judge.mode = "rubric" needs principles with checks, and constitution {constitution.name!r} has none. '
+            f'mode = "rubric" needs principles with checks, and constitution {constitution.name!r} has none. '
             "Write [[principle.check]] tables, or choose another mode"
         )
     return replace(constitution, principles=kept, lines={})
