@@ -177,8 +177,6 @@ def read_prompts(source: str) -> list[Prompt]:
                     f"{where}: the conversation ends with a turn of the role {turns[-1]['role']!r}, and a prompt ends "
                     "with the user's. Remove that turn"
                 )
-            if not turns[-1]["content"].strip():
-                raise DataError(f"{where}: the user's last turn is empty. Remove the row")
             columns = {key: value for key, value in row.items() if key not in ("messages", "prompt", "question")}
             found.append(make_prompt(turns, source, columns))
     if not found:

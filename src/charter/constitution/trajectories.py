@@ -62,9 +62,10 @@ def trajectories(rows: Iterable[Mapping[str, Any]]) -> tuple[Trajectory, ...]:
         if row["kind"] == "draft" and row["purpose"] == "redteam":
             drafts[row["id"]] = Draft.of(row)
         elif row["kind"] == "critique":
-            critiques[row["id"]] = Critique.of(row)
             order[row["id"]] = number
+            critiques[row["id"]] = Critique.of(row)
         elif row["kind"] == "revision":
+            order[row["id"]] = number
             revisions.setdefault(row["draft"], []).append(Revision.of(row))
     of_target: dict[str, list[str]] = {}
     for id, critique in critiques.items():
@@ -75,10 +76,9 @@ def trajectories(rows: Iterable[Mapping[str, Any]]) -> tuple[Trajectory, ...]:
         answered = {revision.critique for revision in made}
         targets = [id, *(revision.id for revision in made)]
         alone = [name for target in targets for name in of_target.get(target, ()) if name not in answered]
-        # The records of one step are written before those of the next, so a critique's place says where it belongs.
-        placed = [(order.get(revision.critique or "", -1), revision.step, revision) for revision in made]
-        steps = [((place, step), Step(critiques.get(one.critique or ""), one)) for place, step, one in placed]
-        steps += [((order[name], 0), Step(critiques[name], None)) for name in alone]
+        # A step's critiques are written before its revisions, and these before the next step's critiques.
+        steps = [(order[one.id], Step(critiques.get(one.critique or ""), one)) for one in made]
+        steps += [(order[name], Step(critiques[name], None)) for name in alone]
         prompt = Prompt(id=draft.prompt_id, messages=draft.messages)
         ordered = tuple(step for _, step in sorted(steps, key=lambda pair: pair[0]))
         found.append(Trajectory(prompt=prompt, draft=draft, steps=ordered))
