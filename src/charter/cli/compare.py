@@ -42,7 +42,7 @@ def command(
 
         loaded = load_root(recipe, overrides or (), CompareRecipe, conflicts=compare_conflicts)
         folder = Path(run_dir) if run_dir else Path("runs") / (loaded.name or Path(recipe).stem)
-        jobs = plan_of(loaded)
+        jobs = plan_of(loaded, folder)
         if dry_run:
             told = [job.facts() for job in jobs]
             typer.echo(json.dumps(told, indent=2) if as_json else "\n".join(job.line() for job in jobs))

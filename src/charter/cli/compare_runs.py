@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 from charter.cli.compare_child import STOPPED
+from charter.data.procedural import generate_rows, is_procedural
 from charter.errors import RunError, StoreError
 from charter.evaluate.compare_record import compare_record
 from charter.recipe import Recipe, dump_recipe
@@ -50,14 +51,36 @@ class Job:
         return f"{self.name:<24} {self.recipe.model}, {size}, until {limit}"
 
 
-def plan_of(recipe: CompareRecipe) -> list[Job]:
+def plan_of(recipe: CompareRecipe, folder: Path) -> list[Job]:
     """The runs in their order: seed by seed, so that a comparison that is cut short has whole rows."""
     budget = {"tokens": recipe.budget.tokens, "seconds": recipe.budget.seconds}
+    shared = shared_prompts(recipe, folder)
+    if shared is not None:
+        given = {"prompts": str(shared), "size": None, "options": {}}
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update=given)})
     return [
         Job(name=f"{name}-seed{seed}", recipe=method_recipe(recipe, name, seed), budget=dict(budget))
         for seed in recipe.seeds
         for name, _ in recipe.methods.present
     ]
+
+
+def shared_prompts(recipe: CompareRecipe, folder: Path) -> Path | None:
+    """The file of a procedural source's rows, drawn with the first seed; None for a source that is read anyway.
+
+    Each seed would draw its own questions, and then no two runs would be judged by the same ones.
+    """
+    source = recipe.data.prompts
+    return folder / f"prompts-seed{recipe.seeds[0]}.jsonl" if source is not None and is_procedural(source) else None
+
+
+def _draw_prompts(recipe: CompareRecipe, folder: Path) -> None:
+    file = shared_prompts(recipe, folder)
+    if file is None or file.is_file():
+        return
+    data = recipe.data
+    rows = generate_rows(str(data.prompts), data.options, data.size, recipe.seeds[0])
+    write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for _, row in rows))
 
 
 def carry_out(recipe: CompareRecipe, jobs: Sequence[Job], folder: Path, source: str) -> dict[str, Any]:
@@ -68,6 +91,7 @@ def carry_out(recipe: CompareRecipe, jobs: Sequence[Job], folder: Path, source: 
     """
     for part in ("jobs", "measured"):
         (folder / part).mkdir(parents=True, exist_ok=True)
+    _draw_prompts(recipe, folder)
     began = time.perf_counter()
     for number, job in enumerate(jobs, start=1):
         _write_job(job, folder)
