@@ -13,10 +13,12 @@ import typer
 from charter import __version__
 from charter.cli import (
     assets,
+    calibrate,
     compare,
     doctor,
     evaluate,
     explain,
+    label,
     redteam,
     rescore,
     revise,
@@ -59,6 +61,8 @@ app.command("eval")(evaluate.command)
 app.command("compare")(compare.command)
 app.command("redteam")(redteam.command)
 app.command("revise")(revise.command)
+app.command("label")(label.command)
+app.command("calibrate")(calibrate.command)
 app.command("trace")(trace.command)
 app.command("show")(show.command)
 reward.app.command("rescore")(rescore.command)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from charter.constitution.rewards import JudgeOptions, JudgeReward
+    from charter.protocols import ChatModel
     from charter.recipe import Recipe
     from charter.reward.preference import PreferenceOptions, PreferenceReward, Scorer
     from charter.reward.registry import Builder
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 def reward_builders(recipe: Recipe | None = None) -> dict[str, Builder]:
     """Name → how it is made. recipe: whose device and arithmetic the models take; the machine's own when left out."""
+    from charter.constitution.rewards import JudgeOptions, PrinciplesOptions, PrinciplesReward
     from charter.reward.preference import PreferenceOptions
     from charter.reward.registry import Builder
 
@@ -26,10 +29,17 @@ def reward_builders(recipe: Recipe | None = None) -> dict[str, Builder]:
     def preference(name: str, timeout_s: float, options: PreferenceOptions) -> PreferenceReward:
         return _preference(name, timeout_s, options, device, dtype)
 
+    def judge(name: str, timeout_s: float, options: JudgeOptions) -> JudgeReward:
+        return _judge(name, timeout_s, options, recipe)
+
     return {
         "preference": Builder(
             options=PreferenceOptions, make=preference, content="what a preference model or a bag of words thinks of it"
         ),
+        "principles": Builder(
+            options=PrinciplesOptions, make=PrinciplesReward, content="share of a constitution's checks that it meets"
+        ),
+        "judge": Builder(options=JudgeOptions, make=judge, content="what a judge thinks of it under a constitution"),
     }
 
 
@@ -75,3 +85,23 @@ def _preference(
 
     folder = scorer_folder(options.model)
     return PreferenceReward(name, timeout_s, options, lambda: open_scorer(folder, device, dtype))
+
+
+def _judge(name: str, timeout_s: float, options: JudgeOptions, recipe: Recipe | None) -> JudgeReward:
+    from charter.cli.chat import open_chat
+    from charter.constitution.rewards import JudgeReward
+    from charter.errors import UsageError
+    from charter.recipe import LearnerTable
+    from charter.recipe.cai import JudgeTable
+
+    if options.backend == "local" and not options.model:
+        raise UsageError('model is missing: a judge with backend = "local" needs a folder, an asset or a model id')
+    asked = options.model_dump(exclude={"constitution", "tags"})
+    table = JudgeTable(**asked, timeout_s=timeout_s)
+    seed = 0 if recipe is None else recipe.seed
+
+    def open_judge() -> ChatModel:
+        learner = LearnerTable() if recipe is None else recipe.learner
+        return open_chat(table, model=options.model, learner=learner, seed=seed)
+
+    return JudgeReward(name, timeout_s, options, open_judge, seed=seed)
