@@ -147,8 +147,8 @@ def _read(kind: str, value: Any) -> Any:
     """The value as its field has it, or None where it is of another kind."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind == "texts":
-        fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
-        return tuple(value) if fits else None
+        texts: list[Any] = value if isinstance(value, list) else [None]
+        return tuple(texts) if all(isinstance(item, str) for item in texts) else None
     if kind == "number":
         return float(value) if number and math.isfinite(value) else None
     if kind == "version" and number:
