@@ -218,7 +218,7 @@ def test_bad_requests(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no stored completions"):
         parse_steps(None, [])
     (folder / "recipe.toml").write_text('method = "sft"\nmodel = "m"\n[data]\nexamples = "x.jsonl"\n')
-    fails(UsageError, "a run of method 'sft'", folder)
+    fails(UsageError, "a run of method 'sft' that sampled nothing", folder)
 
 
 @pytest.mark.parametrize(
@@ -232,3 +232,51 @@ def test_which_steps(text: str | None, steps: list[int]) -> None:
 def test_steps_that_are_none(text: str) -> None:
     with pytest.raises(UsageError, match="--steps"):
         parse_steps(text, [1, 2, 5])
+
+
+def of_method(folder: Path, method: str) -> Path:
+    """The run, as another method would have left it."""
+    made = make(folder)
+    text = (made / "recipe.toml").read_text().replace('method = "grpo"', f'method = "{method}"')
+    table = {"dpo": "[dpo]\nonline = true\n", "rejection_sft": "[rejection_sft]\nper_prompt = 1\n", "ppo": ""}[method]
+    (made / "recipe.toml").write_text(text + table)
+    return made
+
+
+def test_a_run_of_ppo_has_its_rewards_compared(tmp_path: Path) -> None:
+    found, code = data_of(of_method(tmp_path, "ppo"), "--reward", "exact")
+    assert code == 0
+    assert found["rewards_changed"] == found["advantages_changed"] == found["signs_changed"] == 0
+    assert any("critic" in note for note in found["notes"])
+    source = tmp_path / "mine.py"
+    source.write_text("def none(completions):\n    return [0.0 for c in completions]\n")
+    found, _ = data_of(tmp_path / "run", "--reward", f"{source}:none")
+    # three of eight were right; without the critic of that step there is no advantage to compare
+    assert (found["rewards_changed"], found["advantages_changed"]) == (3, 0)
+
+
+def test_a_run_of_pairs_shows_which_pairs_turn(tmp_path: Path) -> None:
+    made = of_method(tmp_path, "dpo")
+    source = tmp_path / "mine.py"
+    source.write_text(
+        "def large(completions, answer):\n    return [float(len(c) > 1 or c > '4') for c in completions]\n"
+    )
+    found, code = data_of(made, "--reward", f"{source}:large")
+    assert code == 0
+    # step 1: rewards 1 0 0 0 make the pair (0, 1); 0 0 0 1 makes (3, 0): completion 0 turns, 1 and 3 enter or leave
+    # step 2: rewards 1 0 0 1 make (0, 1); 0 1 1 0 makes (1, 0): both turn
+    assert (found["signs_changed"], found["signs_flipped"]) == (3 + 2, 1 + 2)
+    sides = {(e["step"], e["index"]): (e["advantage_old"], e["advantage_new"]) for e in found["examples"]}
+    assert sides[1, 0] == sides[2, 0] == (1.0, -1.0)
+    assert sides[1, 1] == (-1.0, 0.0)
+    assert sides[1, 3] == (0.0, 1.0)
+
+
+def test_a_run_of_rejection_sampling_shows_what_would_be_kept(tmp_path: Path) -> None:
+    made = of_method(tmp_path, "rejection_sft")
+    source = tmp_path / "mine.py"
+    source.write_text("def last(completions):\n    return [float(i == 3) for i, _ in enumerate(completions)]\n")
+    found, _ = data_of(made, "--reward", f"{source}:last")
+    now = {(e["step"], e["index"]): e["advantage_new"] for e in found["examples"]}
+    assert now[1, 0] == 0.0
+    assert now[1, 3] == now[2, 3] == 1.0

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from charter.cli.rescore_credit import credit_of
 from charter.cli.reward import AT_ONCE, parse_options
 
 if TYPE_CHECKING:
     from charter.recipe import Recipe
     from charter.reward import Rubric
     from charter.run.reader import Run
-    from charter.train.batch import Credit
     from charter.types import Group, Prompt, Score, Scored
 
 Row = dict[str, Any]
@@ -264,13 +264,6 @@ def _weight(example: Row) -> tuple[int, float, float]:
     return (-(_sign(before) * _sign(now) == -1), -abs(now - before), -reward)
 
 
-def _credit(recipe: Recipe, rubric: Rubric, step: int) -> Credit:
-    from charter.train.batch import Credit
-
-    limit = recipe.sampling.max_new_tokens
-    return Credit(config=recipe.grpo, max_new_tokens=limit, part_weights=rubric.weights(step))
-
-
 async def rescore(run: Run, recipe: Recipe, rubric: Rubric, name: str, steps: Sequence[int]) -> Report:
     """Score the steps again, let the run's own estimator make advantages of them, and compare."""
     from charter.errors import StoreError
@@ -280,11 +273,10 @@ async def rescore(run: Run, recipe: Recipe, rubric: Rubric, name: str, steps: Se
     prompts, note = find_prompts(run, recipe, steps, rubric)
     await rubric.ready()
     report.notes += [note] if note else []
-    penalised = recipe.grpo.kl_coef > 0 and recipe.grpo.kl_in == "reward"
-    if penalised:
-        report.notes.append("the KL penalty is not stored: advantages before and now are computed without it")
+    credit = credit_of(recipe, rubric)
+    report.notes += [credit.note] if credit.note else []
     for step in steps:
-        found, credit = read_groups(run, step, prompts), _credit(recipe, rubric, step)
+        found = read_groups(run, step, prompts)
         sizes = sorted({len(rows) for _, rows in found})
         if len(sizes) > 1:
             raise StoreError(
@@ -292,13 +284,12 @@ async def rescore(run: Run, recipe: Recipe, rubric: Rubric, name: str, steps: Se
                 "size. The file is damaged: restore it, or leave the step out with --steps"
             )
         fresh = await score_groups(rubric, [group for group, _ in found])
-        now = credit.advantages(fresh)
-        if penalised:
-            before = credit.advantages(
-                [Scored(group=group, scores=tuple(map(stored_score, rows))) for group, rows in found]
-            )
-        else:
+        now = credit.numbers(fresh, step)
+        if credit.stored:
             before = tuple(tuple(row["advantage"] for row in rows) for _, rows in found)
+        else:
+            then = [Scored(group=group, scores=tuple(map(stored_score, rows))) for group, rows in found]
+            before = credit.numbers(then, step)
         for (_, rows), scored, was, is_now in zip(found, fresh, before, now, strict=True):
             compare(report, step, rows, list(zip(scored.scores, was, is_now, strict=True)))
     report.examples.sort(key=_weight)
@@ -368,8 +359,11 @@ def command(
 
     found = find_run(run)
     recipe = load_recipe(found.folder / "recipe.toml")
-    if recipe.method != "grpo":
-        raise UsageError(f"{found.folder} is a run of method {recipe.method!r}; only runs that sample have rewards")
+    if not recipe.samples:
+        raise UsageError(
+            f"{found.folder} is a run of method {recipe.method!r} that sampled nothing; only runs that sample have "
+            "completions to score again"
+        )
     chosen = parse_steps(steps, found.rollout_steps)
     rubric, name = make_rubric(recipe, reward, option or [], timeout_s)
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from charter.evaluate.compare_accounting import Architecture, Work, forward_flops, learning_flops, work_of
 from charter.train.batch import Advantages, collate, has_signal, rollout_trees
 from charter.train.ppo import minibatches, rewarded_trees
-from charter.train.preference import best_and_worst
+from charter.train.preference import best_and_worst, best_and_worst_places
 from charter.train.rejection import imitation_of
 from charter.types import Rollout, Score, Scored, Tree
 
@@ -110,7 +110,7 @@ def step_work(
         pairs = [best_and_worst(item, recipe.dpo.online_label) for item in scored]
         learnt = work_of(pair for pair in pairs if pair is not None)
         passes |= {"policy_learning": learnt, "reference_forward": learnt}
-        used = [_in_pair(item, pair) for item, pair in zip(scored, pairs, strict=True)]
+        used = [_in_pair(item) for item in scored]
         largest = learnt.tokens
     elif recipe.method == "rejection_sft":
         learnt = work_of(imitation_of(scored, advantages).trees)
@@ -158,15 +158,10 @@ def _completions(item: Scored) -> Iterator[tuple[Score, Rollout]]:
     return zip(item.scores, item.group.rollouts, strict=True)
 
 
-def _in_pair(item: Scored, pair: Tree | None) -> list[bool]:
-    """Which completions are the pair's: the first ones with its tokens."""
-    used = [False] * len(item.scores)
-    for branch in pair.branches if pair is not None else ():
-        for i, rollout in enumerate(item.group.rollouts):
-            if not used[i] and rollout.tokens == branch.tokens:
-                used[i] = True
-                break
-    return used
+def _in_pair(item: Scored) -> list[bool]:
+    """Which completions are the pair's."""
+    places = best_and_worst_places(item) or ()
+    return [i in places for i in range(len(item.scores))]
 
 
 def _usage(scored: Sequence[Scored], used: Sequence[Sequence[bool]]) -> Usage:

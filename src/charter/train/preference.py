@@ -188,16 +188,11 @@ def best_and_worst(item: Scored, label: str) -> Tree | None:
     label: "hard" (p = 1) or "bradley_terry" (p = σ(r_best − r_worst)). Of equal ones the first drawn is taken;
     completions without a reward or without a token take no part.
     """
-    ranked = [
-        (score.value, rollout)
-        for rollout, score in zip(item.group.rollouts, item.scores, strict=True)
-        if score.value is not None and rollout.tokens
-    ]
-    if not ranked:
+    places = best_and_worst_places(item)
+    if places is None:
         return None
-    (high, best), (low, worst) = max(ranked, key=lambda r: r[0]), min(ranked, key=lambda r: r[0])
-    if high == low:
-        return None
+    best, worst = (item.group.rollouts[i] for i in places)
+    high, low = (item.scores[i].value or 0.0 for i in places)
     p = 1.0 if label == "hard" else 1 / (1 + math.exp(low - high))
     return Tree(
         prefix=item.group.prompt_tokens,
@@ -206,6 +201,19 @@ def best_and_worst(item: Scored, label: str) -> Tree | None:
             for rollout, share in ((best, p), (worst, 1 - p))
         ),
     )
+
+
+def best_and_worst_places(item: Scored) -> tuple[int, int] | None:
+    """(index of the highest, of the lowest) rewarded completion that has a token; None where no two rewards differ."""
+    ranked = [
+        (score.value, i)
+        for i, (rollout, score) in enumerate(zip(item.group.rollouts, item.scores, strict=True))
+        if score.value is not None and rollout.tokens
+    ]
+    if not ranked:
+        return None
+    (high, best), (low, worst) = max(ranked, key=lambda r: r[0]), min(ranked, key=lambda r: r[0])
+    return (best, worst) if high != low else None
 
 
 def pair_batch(trees: Sequence[Tree], reference: Sequence[Sequence[Sequence[float]]]) -> Batch:
