@@ -60,7 +60,7 @@ def _said(who: str, html: str) -> str:
 def _verdict(revision: Table, step: Table) -> str:
     acceptance = step.get("acceptance")
     if revision.get("fault"):
-        words = f"Not used: {revision['fault']}."
+        words = f"Not used: {str(revision['fault']).replace('_', ' ')}."
     elif acceptance is None:
         words = "Not yet compared with its draft."
     else:

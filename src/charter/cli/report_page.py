@@ -120,7 +120,7 @@ def _arena(arena: Table | None) -> str:
                 label=model, x=_of(known["harmless"], model), y=_of(known["helpful"], model),
                 x_interval=_pair((known["harmless"].get(model) or {}).get("interval")),
                 y_interval=_pair((known["helpful"].get(model) or {}).get("interval")),
-                note=f"answers {share(evasive[model]['answered']['share'])} of safe twins" if model in evasive else "",
+                note=f"answers {share(evasive[model]['answered']['share'])}" if model in evasive else "",
             )
             for model in models
         ]  # fmt: skip
@@ -128,7 +128,7 @@ def _arena(arena: Table | None) -> str:
             fitted(
                 lambda width: plane(points, width=width, x_label="harmless Elo", y_label="helpful Elo"),
                 "Up is more helpful, right is less harmful; 1000 is the mean of these models. A model that refuses "
-                "everything moves right, and its share of answered safe twins falls.",
+                "everything moves right; the share of safe twins that it answers, given beside its name, falls.",
             )
         )
     for axis, title in AXES.items():
@@ -200,15 +200,23 @@ def _funnel(funnel: Table | None) -> str:
     rows = [
         Stack(
             label=str(stage["name"]),
-            parts={"kept": stage["out"], **dict(stage.get("dropped") or {})},
+            parts={"passed on": stage["out"], "dropped": sum((stage.get("dropped") or {}).values())},
             note=f"{number(stage['out'])} of {number(stage['in'])}",
         )
         for stage in funnel["stages"]
     ]
     plot = fitted(
         lambda width: stacked(rows, width=width, x_label="records", title="Data funnel"),
-        "What each stage was given, what it passed on, and why the rest was dropped.",
+        "What each stage was given and what it passed on. One kind of record becomes another between stages: a draft "
+        "has several critiques.",
     )
+    reasons = [
+        [escape(stage["name"]), escape(reason.replace("_", " ")), number(count), share(count / max(stage["in"], 1))]
+        for stage in funnel["stages"]
+        for reason, count in (stage.get("dropped") or {}).items()
+    ]
+    if reasons:
+        plot += table(["stage", "dropped because", "records", "of the stage"], reasons)
     return f"<h2>Where the data went</h2>{plot}"
 
 

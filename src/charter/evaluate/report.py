@@ -107,7 +107,7 @@ def _effect(effect: Table, what: str) -> str:
 def _arena(arena: Table | None) -> list[str]:
     said: list[str] = []
     for axis in ("helpful", "harmless"):
-        pairs = (arena or {}).get(axis, {}).get("pairs", [])
+        pairs = ((arena or {}).get(axis) or {}).get("pairs") or []
         if not pairs:
             continue
         # The models stand in the order in which they were made: the first against the last is the whole way.

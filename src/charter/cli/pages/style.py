@@ -16,12 +16,13 @@ p{margin:.6rem 0}.lead,.note,figcaption{color:var(--soft)}
 .found li:first-child{border-left-color:var(--c0)}
 figure{margin:1.2rem 0 1.6rem}figcaption{margin-top:.4rem}
 .scroll{overflow-x:auto;margin:1rem 0}
-table{border-collapse:collapse;width:100%;font-size:.86rem;line-height:1.35;
+table{border-collapse:collapse;overflow-wrap:normal;width:100%;font-size:.86rem;line-height:1.35;
 font-variant-numeric:tabular-nums lining-nums}
 th,td{padding:.32rem .7rem .32rem 0;text-align:right;vertical-align:top;white-space:nowrap;
 border-bottom:1px solid var(--rule)}
-th:first-child,td:first-child{text-align:left;white-space:normal;min-width:8rem}
-thead th{font-weight:400;color:var(--soft);border-bottom:1px solid var(--ink);white-space:normal;vertical-align:bottom}
+th:first-child,td:first-child{text-align:left;white-space:normal;min-width:7rem}
+thead th{font-weight:400;overflow-wrap:normal;color:var(--soft);
+border-bottom:1px solid var(--ink);white-space:normal;vertical-align:bottom}
 th:last-child,td:last-child{padding-right:0}
 tbody th{font-weight:400}
 .life{border-top:1px solid var(--rule);padding:1rem 0 .4rem}

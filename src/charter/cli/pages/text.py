@@ -71,6 +71,8 @@ def seconds(value: object) -> str:
 
 
 _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
+SAME_TEXT = 0.4
+"""Similarity below which two texts are shown one after the other: single words in common would only confuse."""
 MOST_WORDS = 4000
 """Words of a text that are compared; the time of a comparison grows with their square."""
 
@@ -81,6 +83,8 @@ def word_diff(before: str, after: str) -> str:
     rest_old, rest_new = old[MOST_WORDS:], new[MOST_WORDS:]
     parts: list[str] = []
     matcher = difflib.SequenceMatcher(None, old[:MOST_WORDS], new[:MOST_WORDS], autojunk=False)
+    if old and new and matcher.ratio() < SAME_TEXT:
+        return f"<del>{html.escape(''.join(old))}</del>\n<ins>{html.escape(''.join(new))}</ins>"
     for what, a, b, c, d in matcher.get_opcodes():
         if what == "equal":
             parts.append(html.escape("".join(old[a:b])))
