@@ -205,7 +205,10 @@ def _shipped_helpful() -> list[Prompt]:
     from charter.constitution.redteam import make_prompt
     from charter.types import Message
 
-    return [make_prompt([Message(role="user", content=one.prompt)], "shipped") for one in helpful_prompts()]
+    return [
+        make_prompt([Message(role="user", content=one.prompt)], "shipped", {"helpful_id": one.id})
+        for one in helpful_prompts()
+    ]
 
 
 def _lines(path: Path) -> list[str]:

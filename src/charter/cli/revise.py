@@ -38,7 +38,7 @@ def command(
         except KeyboardInterrupt:
             raise RunError(f"stopped; what was answered is in {run.journal.path}. Go on with:\n  {again}") from None
         typer.echo(
-            json.dumps(as_data(run, done, usage), indent=2, ensure_ascii=False) if as_json else render(run, done)
+            json.dumps(as_data(run, done, usage), indent=2, ensure_ascii=False) if as_json else render(run, done, usage)
         )
     if done.lost:
         noun = "request had no answer" if done.lost == 1 else "requests had no answer"
@@ -77,8 +77,9 @@ def as_data(run: CaiRun, done: Supervised, usage: Usage) -> dict[str, Any]:
     }
 
 
-def render(run: CaiRun, done: Supervised) -> str:
-    """The closing tables, and where the rows are."""
+def render(run: CaiRun, done: Supervised, usage: Usage) -> str:
+    """The closing tables, where the rows are, and what was asked for them this time."""
+    from charter.cli.chat import describe_usage
     from charter.cli.supervising import render_funnel
 
     lines = [render_funnel(done.funnel)]
@@ -87,7 +88,7 @@ def render(run: CaiRun, done: Supervised) -> str:
         lines.append(f"\n{len(done.sft.rows)} rows to imitate ({sources}) in {run.folder / 'sft.jsonl'}")
     if done.revised.trajectories and not any(one.accepted for one in done.acceptances.values()):
         lines.append("No revision was accepted: what is left to imitate does not follow the constitution any better.")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", describe_usage(usage)])
 
 
 def _sources(done: Supervised) -> dict[str, int]:

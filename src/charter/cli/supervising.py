@@ -160,7 +160,7 @@ def render_funnel(funnel: Mapping[str, Any]) -> str:
         lines.append(f"{stage['name']:<12} {stage['in']:>7} {stage['out']:>7}  {dropped}".rstrip())
     drawn = [row for row in funnel["principles"] if row["drawn"]]
     if drawn:
-        width = max(len(row["id"]) for row in drawn)
+        width = max(len("principle"), *(len(row["id"]) for row in drawn))
         heads = f"{'drawn':>6} {'issues':>7} {'unparsed':>9} {'revised':>8} {'accepted':>9} {'edit':>6}"
         lines += ["", f"{'principle':<{width}} {heads}  faults"]
         for row in drawn:
