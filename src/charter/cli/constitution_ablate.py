@@ -14,10 +14,15 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print data instead of text.")] = False,
 ) -> None:
     """Leave out each principle in turn, from the judgements that a run has (judge.ensemble = "all")."""
+    found = ablated(source)
+    typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else render(found))
+
+
+def ablated(source: str) -> dict[str, Any]:
+    """The ablation of a run folder, or of a recipe's. Raises: UsageError where there is nothing to leave out."""
     from charter.constitution.ablate import ablation
 
-    found = ablation(_records(source))
-    typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else render(found))
+    return ablation(_records(source))
 
 
 def _records(source: str) -> list[dict[str, Any]]:
