@@ -228,3 +228,28 @@ class TestUndeclaredEnding:
         (finding,) = watch.observe(update(1, cut(*rows)))
         assert finding.sentence.startswith("Token 2 (<|im_end|>) fills the rest of 4 of the 4 completions")
         assert "eos_token_id" in finding.advice
+
+
+def equal_groups(values: tuple[float, ...], **metrics: float) -> list[str]:
+    """Sentences about three steps of groups that each earned one reward. values: the mean reward of each step."""
+    rows = [
+        {"step": i, "frac_reward_zero_std": 1.0, "reward": value, **metrics} for i, value in enumerate(values, start=1)
+    ]
+    return [finding.sentence for finding in diagnose(rows) if finding.name == "groups_equal"]
+
+
+def test_equal_groups_are_said_in_the_terms_of_the_method() -> None:
+    wrong = (0.0, 0.0, 0.0)
+    assert "so nothing was learnt" in equal_groups(wrong)[0]
+    assert "so no pair could be made" in equal_groups(wrong, pairs=0.0)[0]
+    assert "so nothing was learnt" in equal_groups(wrong, kept=0.0)[0]
+    assert "the critic has nothing to tell apart" in equal_groups(wrong, **{"value/loss": 0.1})[0]
+
+
+def test_a_critic_learns_from_groups_that_are_equal_inside() -> None:
+    """PPO compares with what its critic expected: groups that differ from each other teach it."""
+    assert equal_groups((0.2, 0.4, 0.3), **{"value/loss": 0.1}) == []
+
+
+def test_a_threshold_keeps_completions_of_equal_groups() -> None:
+    assert equal_groups((1.0, 1.0, 1.0), kept=4.0) == []

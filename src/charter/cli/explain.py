@@ -29,7 +29,15 @@ def command(
     if recipe is None:
         raise UsageError("name a recipe: charter explain RECIPE, or charter explain --keys")
     from charter.recipe import load_recipe
+    from charter.recipe.compare import CompareRecipe
+    from charter.recipe.roots import load_any
 
+    if isinstance(compared := load_any(recipe, overrides or ()), CompareRecipe):
+        from charter.cli.explain_compare import compare_facts, explain_comparison
+
+        said = json.dumps(compare_facts(compared), indent=2, ensure_ascii=False) if as_json else None
+        typer.echo(said or explain_comparison(compared))
+        return
     loaded = load_recipe(recipe, overrides or ())
     typer.echo(json.dumps(facts(loaded), indent=2, ensure_ascii=False) if as_json else explain(loaded))
 
