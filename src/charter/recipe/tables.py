@@ -287,7 +287,7 @@ class PreferenceTable(Table):
         None,
     )
     head_learning_rate: PositiveFloat = described(
-        "Peak rate of the head, on the optimizer's schedule; the backbone's is optimizer.learning_rate.", 1e-3
+        "Peak rate of the head, on the optimizer's schedule; the backbone's is optimizer.learning_rate.", 3e-3
     )
     max_tokens: PositiveInt = described(
         "Pairs longer than this are refused, by name; later, so are longer conversations.", 2048, unit="tokens"

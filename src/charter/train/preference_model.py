@@ -66,9 +66,11 @@ async def preference_model(
     Raises DataError for a pair longer than config.max_tokens.
     """
     objective = BradleyTerryObjective()
+    known: dict[str, Tree] = {}  # tokenizing takes longer than a step on a frozen backbone, and comes once per epoch
     for step, chosen in pairs.steps(config.pairs_per_step, start=start):
         clock = StepClock()
-        trees = [scored_tree(pair, encode, config) for pair in chosen]
+        known |= {pair.id: scored_tree(pair, encode, config) for pair in chosen if pair.id not in known}
+        trees = [known[pair.id] for pair in chosen]
         learning = time.perf_counter()
         learned = learner.step(pair_batch(trees, [[()] * len(tree.branches) for tree in trees]), objective)
         clock.add("time/learn_s", time.perf_counter() - learning)
