@@ -18,7 +18,7 @@ from charter.recipe import (
     load_pipeline,
     matters_for_resume,
 )
-from charter.recipe.comparing import flat_values
+from charter.recipe.comparing import stated_values
 from charter.recipe.pipeline import pipeline_conflicts, stage_recipe
 
 if TYPE_CHECKING:
@@ -73,15 +73,20 @@ def output_of(pipeline: PipelineRecipe, folder: Path, name: str) -> str:
 def stage_inputs(pipeline: PipelineRecipe, index: int) -> dict[str, str]:
     """What a stage depends on: a hash of its recipe, without what may change when a run goes on, and of its files."""
     recipe, table = stage_recipe(pipeline, index, lambda name: f"@{name}"), pipeline.stages[index].rejection
-    kept = {key: value for key, value in flat_values(recipe).items() if matters_for_resume(key) or key == "run.steps"}
+    stated = stated_values(recipe)
+    kept = {key: value for key, value in stated.items() if matters_for_resume(key) or key == "run.steps"}
+    found = {"recipe": _digest(kept)}
     if pipeline.stages[index].kind == "rejection":
-        kept["rejection"] = table.model_dump()
-    found = {"recipe": hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()}
+        found["rejection"] = _digest(table.model_dump(exclude_defaults=True))
     data = {f"data.{key}": getattr(recipe.data, key) for key in recipe.data.file_keys}
     for key, name in {**data, "rejection.mix": table.mix}.items():
         if name and Path(name).is_file():
             found[key] = hashlib.sha256(Path(name).read_bytes()).hexdigest()
     return found
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def announce(turn: Turn) -> None:
@@ -156,7 +161,8 @@ class _Work:
         if stage.kind == "rejection":
             mix = stage.rejection.mix
             table = stage.rejection.model_copy(update={"mix": output(mix[1:]) if mix.startswith("@") else mix})
-            return await sample_examples(table, recipe, folder, display=display, stop=self.stop)
+            made_under = {"recipe": stage_inputs(pipeline, self.index)["recipe"]}
+            return await sample_examples(table, recipe, folder, made_under, display=display, stop=self.stop)
         return await train_stage(recipe, folder, display=display, stop=self.stop)
 
 

@@ -20,7 +20,7 @@ from charter.cli.session import StopRequest
 from charter.data import load_examples
 from charter.errors import DataError, RunError
 from charter.protocols import Reward, Sampler
-from charter.recipe import DataTable, Recipe, recipe_hash
+from charter.recipe import DataTable, Recipe
 from charter.recipe.pipeline import CollectionTable
 from charter.run.atomic import write_text
 from charter.run.metrics import describe_groups
@@ -115,12 +115,19 @@ def mixed_in(table: CollectionTable, seed: int) -> list[dict[str, Any]]:
 
 
 async def sample_examples(
-    table: CollectionTable, recipe: Recipe, folder: Path, *, display: Display, stop: StopRequest
+    table: CollectionTable,
+    recipe: Recipe,
+    folder: Path,
+    made_under: Mapping[str, str],
+    *,
+    display: Display,
+    stop: StopRequest,
 ) -> dict[str, Any]:
     """The stage: answer, choose, write `folder/examples.jsonl`.
 
     Args:
-        table: which completions are kept. recipe: model, prompts, sampling and rewards of the stage.
+        table: which completions are kept. recipe: model, prompts, sampling and rewards of the stage. made_under: what
+            else the completions depend on, by name; records made under something else are refused.
 
     Returns:
         {"examples": rows of the file, "prompts", "answered": prompts with a kept completion, "completions", "passed",
@@ -134,7 +141,7 @@ async def sample_examples(
     prompts = _prompts(inputs, table)
     other = mixed_in(table, recipe.seed)
     choice = hashlib.sha256(table.model_dump_json(exclude={"mix", "mix_rows", "at_least", "prompts"}).encode())
-    made_under = {"recipe": recipe_hash(recipe), "data": inputs.digest(), "rejection": choice.hexdigest()}
+    made_under = {**made_under, "data": inputs.digest(), "rejection": choice.hexdigest()}
     assert inputs.rubric is not None
     try:
         with Journal.open(folder / "records.jsonl", made_under) as journal:

@@ -50,10 +50,12 @@ async def train_stage(recipe: Recipe, folder: Path, *, display: Display, stop: S
 
     from charter.cli.compose import read_inputs
     from charter.cli.session import train
+    from charter.recipe.paths import with_found_files
     from charter.train.pipeline import StageStopped
 
     if stop.asked:
         raise StageStopped(f"{folder.name} was not begun")
+    recipe = with_found_files(recipe, Path(), set())  # as it will be read again from the folder
     outcome = await train(read_inputs(recipe), folder, resume=True, display=display, stop=stop)
     gc.collect()  # the models of a stage are not needed beside those of the next
     if not outcome.finished:

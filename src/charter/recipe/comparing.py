@@ -20,6 +20,12 @@ _MAY_CHANGE = frozenset(
         "run.name",
         "name",
         "learner.max_microbatch_tokens",
+        "monitors.patience",
+        "monitors.max_boilerplate_rise",
+        "monitors.min_distinct_2",
+        "monitors.max_length_drift",
+        "monitors.max_refusal_rate",
+        "monitors.max_gap",
     }
 )
 
@@ -30,14 +36,14 @@ def differences(old: BaseModel, new: BaseModel) -> list[tuple[str, Any, Any]]:
     Returns:
         (dotted key, old value, new value) in the order of the tables; None for a key that one of them has not.
     """
-    before, after = flat_values(old), flat_values(new)
+    before, after = dict(_flat(values_of(old), "")), dict(_flat(values_of(new), ""))
     keys = [*before, *(key for key in after if key not in before)]
     return [(key, before.get(key), after.get(key)) for key in keys if not _same(before.get(key), after.get(key))]
 
 
-def flat_values(recipe: BaseModel) -> dict[str, Any]:
-    """Dotted key → value, of every key."""
-    return dict(_flat(values_of(recipe), ""))
+def stated_values(recipe: BaseModel) -> dict[str, Any]:
+    """Dotted key → value, of every key that is not at its default: a key that a later version adds changes nothing."""
+    return dict(_flat(recipe.model_dump(exclude_defaults=True), ""))
 
 
 def matters_for_resume(key: str) -> bool:
