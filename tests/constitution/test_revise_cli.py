@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from charter.cli.app import app
 from charter.cli.stage_lines import StageLines
@@ -139,7 +138,8 @@ def test_revise_writes_rows_and_a_funnel(call: Callable[..., Result]) -> None:
     assert "kind" in result.stdout
     files = sorted(path.name for path in Path("runs/quick").iterdir())
     assert files == [
-        ".lock", "funnel.json", "manifest.json", "recipe.toml", "records.jsonl", "redteam.jsonl", "sft.jsonl", "sft.parquet",
+        ".lock", "funnel.json", "manifest.json", "recipe.toml", "records.jsonl", "redteam.jsonl", "sft.jsonl",
+        "sft.parquet",
     ]  # fmt: skip
     from charter.recipe import load_cai_recipe
 
