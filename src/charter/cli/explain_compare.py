@@ -32,8 +32,8 @@ def explain_comparison(recipe: CompareRecipe) -> str:
     unit = "sampled tokens" if kind == "tokens" else "seconds in training steps"
     seeds = ", ".join(map(str, recipe.seeds))
     parts = [
-        f"Comparison on {recipe.model}: each method with seed {seeds}, in a process of its own, until the step in which "
-        f"it has used {limit:g} {unit}. The sizes below that speak of a whole run are those of run.steps, which the "
+        f"Comparison on {recipe.model}: each method with seed {seeds}, in a process of its own, until the step in "
+        f"which it has used {limit:g} {unit}. The sizes below that speak of a whole run are those of run.steps, which the "
         "budget cuts short."
     ]
     for name, _ in recipe.methods.present:
