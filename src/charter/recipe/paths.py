@@ -100,8 +100,9 @@ def _from_here(name: str, order: tuple[Path, ...]) -> str:
 
 
 def _is_model(folder: Path) -> bool:
+    marks = ("config.json", "bag_of_words.json", "latest/model/config.json")  # a model, a bag of words, a run
     try:
-        return (folder / "config.json").is_file()
+        return any((folder / mark).is_file() for mark in marks)
     except (OSError, ValueError):
         return False
 
