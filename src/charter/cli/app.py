@@ -15,6 +15,7 @@ from charter.cli import (
     assets,
     calibrate,
     compare,
+    constitution,
     doctor,
     evaluate,
     explain,
@@ -64,6 +65,7 @@ app.command("revise")(revise.command)
 app.command("label")(label.command)
 app.command("calibrate")(calibrate.command)
 app.command("trace")(trace.command)
+app.add_typer(constitution.app, name="constitution")
 app.command("show")(show.command)
 reward.app.command("rescore")(rescore.command)
 app.add_typer(reward.app, name="reward")
