@@ -33,7 +33,7 @@ def explain_comparison(recipe: CompareRecipe) -> str:
     seeds = ", ".join(map(str, recipe.seeds))
     parts = [
         f"Comparison on {recipe.model}: each method with seed {seeds}, in a process of its own, until the step in "
-        f"which it has used {limit:g} {unit}. The sizes below that speak of a whole run are those of run.steps, which the "
+        f"which it has used {limit:g} {unit}. Sizes below that speak of a whole run are those of run.steps, which the "
         "budget cuts short."
     ]
     for name, _ in recipe.methods.present:

@@ -1,0 +1,156 @@
+"""Which numbers each method of a comparison gets: the same count of trials for each, on prompts of their own.
+
+    python benchmarks/compare_search.py [--json] [--store] [--recipe recipes/compare.toml] [--tokens 2500] [--only ppo]
+                                        [--folder DIR]
+
+Every trial is one short run of `charter compare` with one method, one seed and a budget of --tokens sampled tokens. The
+prompts that judge it are development prompts: the questions are drawn with a seed of their own (DEV_SEED), and held out
+of its training; those of the recipe's own seeds are never looked at. Trials that are finished are not repeated, so the
+search can be stopped and started again. Results go to benchmarks/results/compare_search.json with --store: every trial,
+the best of each method, machine and date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import ROOT, as_json, facts, run_child, sample_quiet, store, table, validity, watching
+
+RECIPE = ROOT / "recipes" / "compare.toml"
+FOLDER = ROOT / "runs" / "compare-search"
+DEV_SEED = 90_001
+"""Far from the seeds of any recipe, so that the questions that judge a trial are not those that judge a comparison.
+Two-digit sums are few (8,100), so a question may come up in both; none is chosen for it."""
+
+GRID: Mapping[str, Mapping[str, Sequence[object]]] = {
+    "ppo": {
+        "optimizer.learning_rate": [5e-6, 1e-5, 2e-5],
+        "ppo.critic_learning_rate": [2e-5, 1e-4],
+        "ppo.epochs": [1, 2],
+        "ppo.kl_coef": [0.0, 0.05],
+    },
+    "dpo": {
+        "optimizer.learning_rate": [5e-6, 1e-5, 2e-5],
+        "dpo.beta": [0.03, 0.1],
+        "dpo.kind": ["dpo", "ipo"],
+        "dpo.online_label": ["hard", "bradley_terry"],
+    },
+    "grpo": {
+        "optimizer.learning_rate": [5e-6, 1e-5, 2e-5],
+        "grpo.advantage": ["center", "standardize"],
+        "grpo.updates_per_step": [1, 2],
+        "grpo.prompts_per_step": [8, 16],
+    },
+    "rejection_sft": {
+        "optimizer.learning_rate": [5e-6, 1e-5, 2e-5],
+        "rejection_sft.keep": ["best", "threshold"],
+        "rejection_sft.updates_per_step": [1, 2],
+        "rejection_sft.per_prompt": [1, 4],
+    },
+}
+"""Method → key → what is tried; 24 trials each."""
+
+
+def trials(method: str) -> list[dict[str, object]]:
+    """Every combination of a method's grid, in order."""
+    keys = GRID[method]
+    return [dict(zip(keys, values, strict=True)) for values in itertools.product(*keys.values())]
+
+
+def overrides_of(method: str, trial: Mapping[str, object], tokens: int) -> dict[str, object]:
+    """What a trial changes in the recipe."""
+    return {
+        "seeds": [DEV_SEED],
+        "budget.tokens": tokens,
+        "data.held_out": 128,
+        **{f"methods.{method}.{key}": value for key, value in trial.items()},
+    }
+
+
+def write_recipe(source: Path, method: str, changes: Mapping[str, object], file: Path) -> None:
+    """A recipe with one method alone: the comparison's own, and the trial's keys laid over it."""
+    sys.path.insert(0, str(ROOT / "src"))
+    from charter.recipe.compare import CompareRecipe, compare_conflicts
+    from charter.recipe.loading import load_root
+    from charter.recipe.writing import dump_recipe
+
+    loaded = load_root(source, changes, CompareRecipe, conflicts=compare_conflicts)
+    tables = {name: None for name, _ in loaded.methods.present if name != method}
+    alone = loaded.model_copy(update={"methods": loaded.methods.model_copy(update=tables)})
+    file.write_text(dump_recipe(alone), encoding="utf-8")
+
+
+def run_trial(source: Path, method: str, number: int, trial: Mapping[str, object], tokens: int, folder: Path) -> Any:
+    """One trial's row; read where it is there already."""
+    place = folder / f"{method}-{number:02d}-{tokens}"
+    kept = place / "trial.json"
+    if kept.is_file():
+        found = json.loads(kept.read_text("utf-8"))
+        if found["trial"] == dict(trial):
+            return found
+        raise SystemExit(f"{place} holds another trial ({found['trial']}): move it aside, or choose --folder")
+    place.mkdir(parents=True, exist_ok=True)
+    write_recipe(source, method, overrides_of(method, trial, tokens), place / "recipe.toml")
+    before = sample_quiet(1.0)
+    with watching() as during:
+        run_child(
+            [sys.executable, "-m", "charter.cli.app", "compare", place / "recipe.toml", "--run-dir", place / "run"]
+        )
+    column = json.loads((place / "run" / "compare.json").read_text("utf-8"))["methods"][method]
+    told = ("score", "score_interval", "gain", "gain_interval", "gain_excludes_zero", "seconds", "steps")
+    row = {
+        "method": method,
+        "trial": dict(trial),
+        **{key: column[key] for key in told},
+        "kl": column["kl"]["k3"],
+        **validity(before, during),
+    }
+    kept.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print data instead of a table")
+    parser.add_argument("--store", action="store_true", help="write benchmarks/results/compare_search.json")
+    parser.add_argument("--recipe", type=Path, default=RECIPE)
+    parser.add_argument("--tokens", type=int, default=2500, help="sampled tokens of a trial")
+    parser.add_argument("--only", choices=list(GRID), help="one method alone")
+    parser.add_argument("--most", type=int, help="trials of each method; all when left out")
+    parser.add_argument("--folder", type=Path, default=FOLDER)
+    asked = parser.parse_args()
+    rows = []
+    for method in [asked.only] if asked.only else GRID:
+        for number, trial in enumerate(trials(method)[: asked.most]):
+            print(f"{method} {number + 1}: {trial}", file=sys.stderr, flush=True)
+            rows.append(run_trial(asked.recipe.resolve(), method, number, trial, asked.tokens, asked.folder.resolve()))
+    best = {
+        method: max((row for row in rows if row["method"] == method), key=lambda row: row["score"])
+        for method in dict.fromkeys(row["method"] for row in rows)
+    }
+    data = {**facts(), "tokens": asked.tokens, "dev_seed": DEV_SEED, "grid": GRID, "trials": rows, "best": best}
+    if asked.store:
+        print(f"stored {store('compare_search', data)}", file=sys.stderr)
+    if asked.json:
+        print(as_json(data))
+        return
+    lines = [
+        [
+            row["method"],
+            ", ".join(f"{k.split('.')[-1]} {v}" for k, v in row["trial"].items()),
+            row["score"],
+            row["gain"],
+        ]
+        for row in sorted(rows, key=lambda row: (row["method"], -row["score"]))
+    ]
+    print(table(lines, ("method", "trial", "score", "gain")))
+
+
+if __name__ == "__main__":
+    main()
