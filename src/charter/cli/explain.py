@@ -28,23 +28,27 @@ def command(
         return
     if recipe is None:
         raise UsageError("name a recipe: charter explain RECIPE, or charter explain --keys")
-    from charter.recipe import load_recipe
+    from charter.recipe import Recipe
     from charter.recipe.compare import CompareRecipe
     from charter.recipe.roots import load_any
 
-    if isinstance(compared := load_any(recipe, overrides or ()), CompareRecipe):
+    loaded = load_any(recipe, overrides or ())
+    if isinstance(loaded, Recipe):
+        said: Any = facts(loaded) if as_json else explain(loaded)
+    elif isinstance(loaded, CompareRecipe):
         from charter.cli.explain_compare import compare_facts, explain_comparison
 
-        said = json.dumps(compare_facts(compared), indent=2, ensure_ascii=False) if as_json else None
-        typer.echo(said or explain_comparison(compared))
-        return
-    loaded = load_recipe(recipe, overrides or ())
-    typer.echo(json.dumps(facts(loaded), indent=2, ensure_ascii=False) if as_json else explain(loaded))
+        said = compare_facts(loaded) if as_json else explain_comparison(loaded)
+    else:
+        from charter.cli.explain_stages import explain_stages, staged_facts
+
+        said = staged_facts(loaded) if as_json else explain_stages(loaded)
+    typer.echo(json.dumps(said, indent=2, ensure_ascii=False) if as_json else said)
 
 
 def explain(recipe: Recipe) -> str:
     """What a recipe will do, as text for a terminal; the same content as `facts`."""
-    return "\n".join(_lines(facts(recipe)))
+    return "\n".join(fact_lines(facts(recipe)))
 
 
 def facts(recipe: Recipe) -> dict[str, Any]:
@@ -258,10 +262,11 @@ def _notes(recipe: Recipe) -> list[str]:
     return notes
 
 
-def _lines(found: dict[str, Any]) -> Iterator[str]:
+def fact_lines(found: dict[str, Any]) -> Iterator[str]:
+    """What `facts` found, line by line."""
     yield f"{found['method']} on {found['model']}, seed {found['seed']}"
-    yield from _block("Data", found["data"])
-    yield from _block("Sizes", {name: f"{value:,}" for name, value in found["sizes"].items()})
+    yield from block("Data", found["data"])
+    yield from block("Sizes", {name: f"{value:,}" for name, value in found["sizes"].items()})
     yield ""
     yield "Formulas"
     for name, formula in found["formulas"].items():
@@ -274,14 +279,14 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
         for reward in found["rewards"]:
             options = ", ".join(f"{key} = {value!r}" for key, value in reward.items() if key != "name")
             yield f"  {reward['name']}  ({options})"
-    yield from _block("Schedule", found["schedule"])
+    yield from block("Schedule", found["schedule"])
     if memory := found["memory"]:
         yield ""
         yield f"Memory, estimated for {memory['parameters']:,} parameters"
         for name, value in memory["bytes"].items():
             if value:
-                yield f"  {name:32} {_size(value):>10}"
-        yield f"  {'at the peak, about':32} {_size(memory['peak_bytes']):>10}  of {_size(memory['machine_bytes'])} here"
+                yield f"  {name:32} {size(value):>10}"
+        yield f"  {'at the peak, about':32} {size(memory['peak_bytes']):>10}  of {size(memory['machine_bytes'])} here"
         yield f"  a micro-batch has at most {memory['micro-batch tokens']:,} tokens"
     if found["notes"]:
         yield ""
@@ -290,7 +295,10 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"recipe {found['recipe_hash'][:12]}"
 
 
-def _block(title: str, rows: dict[str, Any]) -> Iterator[str]:
+def block(title: str, rows: dict[str, Any]) -> Iterator[str]:
+    """Names and values in two columns under a title; nothing where there are none."""
+    if not rows:
+        return
     width = max((len(name) for name in rows), default=0)
     yield ""
     yield title
@@ -298,7 +306,8 @@ def _block(title: str, rows: dict[str, Any]) -> Iterator[str]:
         yield f"  {name:{width}}  {value}"
 
 
-def _size(count: int) -> str:
+def size(count: int) -> str:
+    """Bytes in words."""
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
