@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from charter.constitution.drawing import draw
-from charter.constitution.feedback import Decide, rate, with_checks
+from charter.constitution.feedback import rate, with_checks
 from charter.constitution.judging import Reading, Refuses
 from charter.constitution.principles import Constitution
+from charter.constitution.questions import Decide
 from charter.protocols import ChatModel
 from charter.reward.runtime import NamedReward, Verdict, abstained, failed, scored
 from charter.types import Message, Prompt, Rollout
