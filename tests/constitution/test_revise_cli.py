@@ -165,6 +165,10 @@ def test_what_is_done_with_records_may_change_and_what_they_depend_on_may_not(ca
         failed = call("revise", "quick.toml", key, fails=StoreError)
         wanted = "redteam prompts" if key == "redteam.count=1" else key.partition("=")[0]
         assert f"made under another {wanted} " in str(failed.exception)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("charter.constitution.prompts.REVISION", "{request}")
+        failed = call("revise", "quick.toml", fails=StoreError)
+    assert "another few-shot examples and templates" in str(failed.exception)
     Path("two.toml").write_text(CONSTITUTION.replace("Be kind.", "Be very kind."))
     assert "another constitution" in str(call("revise", "quick.toml", fails=StoreError).exception)
     call("revise", "quick.toml", "--run-dir", "elsewhere")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 CHILD = Path(__file__).with_name("killed_revision.py")
-KILLS = 6
+KILLS = 5
 FILES = ("redteam.jsonl", "sft.jsonl", "sft.parquet", "funnel.json", "recipe.toml")
 RECIPE = """
 method = "cai"

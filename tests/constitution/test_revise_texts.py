@@ -91,6 +91,7 @@ def test_prompts_out_of_a_list(text: str, cut: bool, prompts: tuple[str, ...], o
         ("Do this, e.g. tha", ""),
         ("It costs 3.5 dollars. Then", "It costs 3.5 dollars."),
         ("Do this:\n1. First.\n2.", "Do this:\n1. First."),
+        ("It is 42. So th", "It is 42."),
         ("no end", ""),
     ],
 )

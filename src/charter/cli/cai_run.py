@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from charter.constitution.principles import Constitution, Principle
+    from charter.constitution.prompts import FewShot
     from charter.constitution.redteam import PromptSets
     from charter.recipe.cai import CaiRecipe
     from charter.run.records import Journal
@@ -108,13 +109,25 @@ def open_cai_run(recipe: CaiRecipe, folder: Path, *, lock: bool = True) -> CaiRu
 
 def made_under(recipe: CaiRecipe, constitution: Constitution, sets: PromptSets) -> dict[str, Any]:
     """What every record depends on: the head of the journal. Two runs that differ in it must not mix."""
+    from charter.constitution.prompts import texts_id
+
     values: dict[str, Any] = {
         "constitution": constitution.hash, "model": recipe.model, "seed": recipe.seed, "redteam prompts": _digest(sets),
+        "few-shot examples and templates": texts_id(worked_examples(recipe)),
     }  # fmt: skip
     for table, keys in MADE_UNDER.items():
         stated = getattr(recipe, table).model_dump(mode="json")
         values.update({f"{table}.{key}": stated[key] for key in keys})
     return values
+
+
+def worked_examples(recipe: CaiRecipe) -> Sequence[FewShot]:
+    """The shipped examples of critique and revision, where the recipe shows any."""
+    if not recipe.revise.few_shot:
+        return ()
+    from charter.constitution.examples import few_shots
+
+    return few_shots()
 
 
 def refuse_another_author(journal: Journal, name: str) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from charter.cli.display import clean
+
 if TYPE_CHECKING:
     from charter.cli.cai_run import CaiRun
     from charter.constitution.supervised import Supervised
@@ -43,10 +45,8 @@ def command(
     if done.lost:
         noun = "request had no answer" if done.lost == 1 else "requests had no answer"
         notes = sorted({one.note for one in (*done.drafts.lost, *done.revised.lost) if one.note})
-        typer.echo(
-            f"{done.lost} {noun} ({'; '.join(notes[:3]) or 'no cause given'}). To ask only these again:\n  {again}",
-            err=True,
-        )
+        cause = clean("; ".join(notes[:3])) or "no cause given"
+        typer.echo(f"{done.lost} {noun} ({cause}). To ask only these again:\n  {again}", err=True)
     if not done.sft.rows:
         raise RunError(
             "nothing came of it that could be imitated, so there is no sft.jsonl. The funnel says where it went"

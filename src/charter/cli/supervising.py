@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from charter.cli.cai_run import CaiRun
     from charter.constitution.acceptance import Prefer, Score
     from charter.constitution.feedback import Match
-    from charter.constitution.prompts import FewShot
     from charter.constitution.records import Preference
     from charter.constitution.redteam import PromptSets
     from charter.constitution.supervised import Supervised
@@ -110,7 +109,7 @@ async def run_supervised(
     Raises:
         StoreError: the folder holds replies of another author. UsageError, RunError, BudgetError: as `supervise`.
     """
-    from charter.cli.cai_run import refuse_another_author
+    from charter.cli.cai_run import refuse_another_author, worked_examples
     from charter.constitution.exporting import jsonl_bytes, parquet_bytes
     from charter.constitution.supervised import supervise
     from charter.run.atomic import write_bytes, write_text
@@ -122,7 +121,7 @@ async def run_supervised(
     sets = await gather_prompts(run, author, watcher)
     done = await supervise(
         sets, author=author, constitution=run.constitution, journal=run.journal, redteam=recipe.redteam,
-        settings=recipe.revise, seed=recipe.seed, draw=run.draw, shots=_shots(recipe), prefer=prefer,
+        settings=recipe.revise, seed=recipe.seed, draw=run.draw, shots=worked_examples(recipe), prefer=prefer,
         score=_score(recipe), judge=judge, watcher=watcher,
     )  # fmt: skip
     write_text(run.folder / "funnel.json", json.dumps(done.funnel, indent=2, ensure_ascii=False) + "\n")
@@ -134,14 +133,6 @@ async def run_supervised(
         else:
             (run.folder / name).unlink(missing_ok=True)
     return done
-
-
-def _shots(recipe: CaiRecipe) -> Sequence[FewShot]:
-    if not recipe.revise.few_shot:
-        return ()
-    from charter.constitution.examples import few_shots
-
-    return few_shots()
 
 
 def _score(recipe: CaiRecipe) -> Score | None:

@@ -33,7 +33,7 @@ def command(
     told = {"run": str(folder), **life(rows, found)}
     told["used"] = used_in(folder, told)
     if as_json:
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(told, indent=2))
         return
     typer.echo(render(told, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
 

@@ -121,7 +121,7 @@ def listed_prompts(text: str, *, cut: bool = False) -> Listed:
 
 
 _END = re.compile(r"[.!?…][\"”’')\]]*(?=\s|$)")
-_ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|Mr|Mrs|Ms|Dr|St|No)|(?:^|\s)\d{1,3}|\b[A-Z])\.$")
+_ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|Mr|Mrs|Ms|Dr|St|No)|(?:^|\n)\s*\d{1,3}|\b[A-Z])\.$")
 
 
 def whole_sentences(text: str) -> str:

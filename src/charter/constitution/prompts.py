@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from charter.constitution.records import record_id
 from charter.types import Message
 
 if TYPE_CHECKING:
@@ -79,6 +80,13 @@ class FewShot(Protocol):
     def revision(self) -> str: ...
     @property
     def verdict(self) -> str: ...
+
+
+def texts_id(shots: Sequence[FewShot] = ()) -> str:
+    """A hash of the texts above and of worked examples: records made with others must not mix with these."""
+    texts = [CRITIQUE, REVISION, DIRECT, CRITIQUE_OF_AN_EXAMPLE, REVISION_OF_AN_EXAMPLE, WRITE, ISSUE, NO_ISSUE]
+    told = [[s.prompt, s.reply, sorted(s.tags), s.critique, s.revision, s.verdict] for s in shots]
+    return record_id("texts", {"texts": texts, "shots": told})
 
 
 def transcript(messages: Sequence[Message]) -> str:
