@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from charter.cli.monitoring import AtEvaluation
 from charter.evaluate.accuracy import evaluate
 from charter.protocols import Reward, Sampler
 from charter.recipe import Recipe, SamplingTable
@@ -27,6 +28,7 @@ class HeldOut:
     prompts: Sequence[Prompt]
     sampler: Sampler
     reward: Reward
+    monitors: AtEvaluation | None = None
 
     async def measure(self, step: int, folder: Path) -> dict[str, float]:
         """Evaluate at every temperature of the recipe; write `evaluations/step-000000.json`; return its metrics.
@@ -36,13 +38,18 @@ class HeldOut:
         file = evaluation_file(folder, step)
         if not file.is_file():
             results: list[dict[str, Any]] = []
+            groups: list[Scored] = []
             for temperature in self.recipe.eval.temperatures:
                 record, scored = await self.at(temperature)
+                groups = groups or list(scored)
                 results.append({**record, "completions": [_shown(item) for item in scored[:KEPT_PROMPTS]]})
             file.parent.mkdir(exist_ok=True)
-            content = {"step": step, "results": results}
+            content: dict[str, Any] = {"step": step, "results": results}
+            if self.monitors is not None:
+                first = _whole(read_evaluation(folder, 0) or {"results": []})
+                content["monitors"] = await self.monitors.measure(groups, _metrics(results), first)
             write_text(file, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
-        return _metrics(json.loads(file.read_text("utf-8"))["results"])
+        return _whole(json.loads(file.read_text("utf-8")))
 
     async def at(self, temperature: float) -> tuple[dict[str, Any], tuple[Scored, ...]]:
         """Evaluate at one temperature: {"temperature", "accuracy", "interval", "pass_at_k", "n", "reward"}, and groups.
@@ -115,6 +122,11 @@ def summarise(folder: Path, train_seconds: float) -> dict[str, Any] | None:
         "train_seconds": round(train_seconds, 1),
         "at_temperature": pairs,
     }
+
+
+def _whole(evaluation: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of an evaluation file, those of the monitors among them."""
+    return {**_metrics(evaluation["results"]), **evaluation.get("monitors", {})}
 
 
 def _metrics(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -16,6 +16,7 @@ import torch
 from charter.cli.compose import Inputs, check_lengths, load_model, make_learner
 from charter.cli.display import Display, Facts
 from charter.cli.heldout import HeldOut, drop_evaluations_after, summarise
+from charter.cli.monitoring import AtEvaluation, at_evaluation
 from charter.cli.preference_run import HeldOutPairs, make_preference_learner, prepare, with_measures
 from charter.cli.references import reference_of_pairs
 from charter.errors import DivergedError, Problem, RewardError, RunError, StoreError
@@ -28,6 +29,7 @@ from charter.run.checkpoint import Checkpoints, CheckpointState
 from charter.run.diagnose import Settings, Watch
 from charter.run.generators import rng_state, seed_generators, set_rng_state
 from charter.run.manifest import build_manifest
+from charter.run.monitors import Monitors
 from charter.run.store import RunStore
 from charter.sampler.local import LocalSampler
 from charter.train.grpo import grpo
@@ -76,6 +78,8 @@ class _Run:
     reference: ReferenceLogprobs | None
     display: Display
     watch: Watch
+    monitors: Monitors
+    measured: AtEvaluation | None
     train_s: float
 
     @property
@@ -108,7 +112,11 @@ async def train(
             if not began_before:
                 (folder / "recipe.toml").unlink(missing_ok=True)  # the file that makes the folder a run
             raise
-        return await _steps(run, start, stop, enough)
+        try:
+            return await _steps(run, start, stop, enough)
+        finally:
+            if run.measured is not None:
+                await run.measured.close()
     finally:
         display.finish()
         if inputs.rubric is not None:
@@ -175,12 +183,15 @@ async def _begin(inputs: Inputs, store: RunStore, folder: Path, display: Display
     store.truncate_after(step)
     drop_evaluations_after(folder, step)
     await sampler.load(learner.weights())
+    monitoring = at_evaluation(recipe, sampler, inputs.prompts.held_out if inputs.prompts is not None else ())
     held_out: HeldOut | HeldOutPairs | None = None
     reference: ReferenceLogprobs | None = None
     if isinstance(learner, PreferenceLearner):
         held_out = prepare(inputs, learner, folder)
     elif inputs.prompts is not None and inputs.rubric is not None and inputs.prompts.held_out:
-        held_out = HeldOut(recipe=recipe, prompts=inputs.prompts.held_out, sampler=sampler, reward=inputs.rubric)
+        held_out = HeldOut(
+            recipe=recipe, prompts=inputs.prompts.held_out, sampler=sampler, reward=inputs.rubric, monitors=monitoring
+        )
     display.start(
         Facts(
             name=folder.name, method=recipe.method, model=recipe.model,
@@ -193,7 +204,8 @@ async def _begin(inputs: Inputs, store: RunStore, folder: Path, display: Display
     special = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
     run = _Run(
         inputs=inputs, store=store, checkpoints=checkpoints, learner=learner, sampler=sampler, held_out=held_out,
-        reference=reference, display=display, watch=Watch(Settings(special_tokens=special)), train_s=trained,
+        reference=reference, display=display, watch=Watch(Settings(special_tokens=special)),
+        monitors=Monitors(recipe.monitors, store.metrics()), measured=monitoring, train_s=trained,
     )  # fmt: skip
     return run, step + 1
 
@@ -230,11 +242,13 @@ async def _steps(run: _Run, start: int, stop: StopRequest, enough: Enough | None
         diverged = skipped >= SKIPS_BEFORE_STOP
         if run.held_out is not None and (last or (recipe.run.eval_every and step % recipe.run.eval_every == 0)):
             update = replace(update, metrics=dict(update.metrics) | await run.held_out.measure(step, folder))
+        seen = run.monitors.observe(update)
+        update = replace(update, metrics={**update.metrics, **seen.metrics})
         run.store.write_rollouts(update)
         run.store.append_metrics({"step": step, "version": update.version, **update.metrics})
         run.display.update(update)
         run.display.findings(run.watch.observe(update))
-        if last or diverged or stop.asked or step % recipe.run.save_every == 0:
+        if last or diverged or seen.stop or stop.asked or step % recipe.run.save_every == 0:
             _save(run, step)
             saved = step
         if diverged:
@@ -242,6 +256,11 @@ async def _steps(run: _Run, start: int, stop: StopRequest, enough: Enough | None
                 f"the loss or gradient was not finite {skipped} steps in a row, up to step {step}; none of them "
                 f"changed the weights and everything is saved in {folder}. Lower optimizer.learning_rate "
                 f"(now {recipe.optimizer.learning_rate:g}) or look at the rewards: charter show {folder}"
+            )
+        if seen.stop is not None and not last:
+            raise RunError(
+                f"{seen.stop}. The run is saved in {folder}: read it with charter show {folder}, and go on with "
+                f"--resume and another monitors.{seen.stop.key}"
             )
         began = time.perf_counter()
     if saved != step and step > 0:  # asked to stop after the step had ended

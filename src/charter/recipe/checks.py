@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 
 from charter.recipe.conflict import Conflict
+from charter.recipe.monitor_checks import monitor_conflicts
 from charter.recipe.rewards import plain_sum, reward_conflicts
 from charter.recipe.tables import Recipe
 
@@ -28,7 +29,7 @@ _CLIPPED = {
 
 def conflicts(recipe: Recipe) -> tuple[Conflict, ...]:
     """Everything in the recipe that cannot be meant, in the order of the tables."""
-    found = [*_every_method(recipe), *reward_conflicts(recipe)]
+    found = [*_every_method(recipe), *reward_conflicts(recipe), *monitor_conflicts(recipe)]
     if recipe.method == "dpo":
         found += _dpo(recipe)
     elif recipe.method == "ppo":

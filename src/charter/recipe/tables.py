@@ -7,47 +7,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_serializer
+
+from charter.recipe.fields import (
+    Decays,
+    FiniteFloat,
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Range,
+    Table,
+    described,
+    pair_of,
+)
+from charter.recipe.monitors import MonitorsTable
 
 Method = Literal["grpo", "sft", "dpo", "ppo", "rejection_sft", "preference"]
 AdvantageName = Literal["center", "standardize", "leave_one_out", "batch_std", "max_rl"]
 LossName = Literal["reinforce", "clip", "gspo", "cispo", "sapo", "dppo_tv"]
 AggregationName = Literal["token", "sequence", "constant", "prompt"]
-
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Decay = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-
-
-def _pair(value: object) -> object:
-    """TOML has arrays only; a pair is one of two entries."""
-    return tuple(cast("list[object]", value)) if isinstance(value, list) else value
-
-
-Decays = Annotated[tuple[Decay, Decay], BeforeValidator(_pair)]
-Range = Annotated[tuple[Fraction, Fraction], BeforeValidator(_pair)]
-
-
-class Table(BaseModel):
-    """A table of a recipe: unknown keys are errors, values are never silently converted to nonsense.
-
-    file_keys, model_keys: the keys that may name a file, or a model's folder; it is looked for beside the recipe.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-    file_keys: ClassVar[tuple[str, ...]] = ()
-    model_keys: ClassVar[tuple[str, ...]] = ()
-
-
-def described(text: str, default: Any = ..., *, unit: str | None = None) -> Any:
-    """A field with its meaning and unit, read by `explain` and by the generated reference."""
-    return Field(default, description=text, json_schema_extra={"unit": unit} if unit else None)
 
 
 class DataTable(Table):
@@ -123,7 +105,7 @@ def _weight_form(value: object) -> str:
 Weight = Annotated[
     Annotated[FiniteFloat, Tag("number")] | Annotated[WeightTable, Tag("table")], Discriminator(_weight_form)
 ]
-Cap = Annotated[tuple[float, float], BeforeValidator(_pair)]
+Cap = Annotated[tuple[float, float], BeforeValidator(pair_of)]
 
 
 class RewardTable(BaseModel):
@@ -377,6 +359,7 @@ class Recipe(Table):
     )
     run: RunTable = Field(default_factory=RunTable)
     eval: EvalTable = Field(default_factory=EvalTable)
+    monitors: MonitorsTable = Field(default_factory=MonitorsTable)
 
     @property
     def samples(self) -> bool:

@@ -16,6 +16,7 @@ from statistics import fmean
 from charter.run.metric import INF, Metric
 from charter.run.metric import entry as _metric
 from charter.run.metrics_critic import CRITIC_METRICS
+from charter.run.metrics_monitors import MONITOR_METRICS
 from charter.run.metrics_pairs import PAIR_METRICS
 from charter.run.metrics_preference import PREFERENCE_METRICS
 from charter.types import Score, Scored
@@ -209,6 +210,7 @@ METRICS: dict[str, Metric] = dict(
         *CRITIC_METRICS,
         *PAIR_METRICS,
         *PREFERENCE_METRICS,
+        *MONITOR_METRICS,
         _metric("examples", "conversations in the step", "examples", "Imitation: size of the step.", (1.0, INF)),
         _metric(
             "eval/accuracy",
