@@ -45,12 +45,15 @@ def nearest_key(path: Path, root: type[BaseModel] = Recipe) -> str | None:
     """The key that was most likely meant: in the same table, else in the same stage, else anywhere (with its table)."""
     name = str(path[-1])
     siblings = fields_at(path[:-1], root) or {}
-    if close := difflib.get_close_matches(name, list(siblings), n=1, cutoff=0.6):
-        return close[0]
     everywhere: dict[str, str] = {}
     for prefix, kind in [*_stage_around(path, root), ("", root)]:
         for key in sorted(recipe_keys(kind), key=lambda key: key.key.count(".")):  # a table in a table is meant last
             everywhere.setdefault(key.key.rpartition(".")[2], prefix + key.key)
+    tables_only = "method" in siblings  # the top of a recipe or of a stage, where a table's key was put by mistake
+    if tables_only and name in everywhere:
+        return everywhere[name]
+    if close := difflib.get_close_matches(name, list(siblings), n=1, cutoff=0.6):
+        return close[0]
     if close := difflib.get_close_matches(name, list(everywhere), n=1, cutoff=0.8):
         return everywhere[close[0]]
     return None
@@ -72,8 +75,6 @@ def _unknown_key(path: Path, root: type[BaseModel]) -> tuple[str, str]:
     place = f"[{table}]" if table else "the top of the recipe"
     found = f"there is no key {str(name)!r} in {place}"
     siblings = list(fields_at(path[:-1], root) or {})
-    if close := difflib.get_close_matches(str(name), siblings, n=1, cutoff=0.6):
-        return found, f"Did you mean {close[0]!r}?"
     if elsewhere := nearest_key(path, root):
         return found, f"Did you mean {elsewhere!r}?"
     return found, f"It knows {', '.join(siblings)}"

@@ -152,6 +152,14 @@ def pipeline_conflicts(pipeline: PipelineRecipe) -> tuple[Conflict, ...]:
         found.append(
             Conflict(key="stages", found="a pipeline needs stages, and this has none", fix="Add a table [[stages]]")
         )
+    if not pipeline.model.strip():
+        found.append(
+            Conflict(
+                key="model",
+                found="the model's name is empty",
+                fix='Name an asset ("smollm2-135m"), a folder or a Hugging Face id',
+            )
+        )
     for index, stage in enumerate(pipeline.stages):
         place = f"stages.{index}"
         found += _names(pipeline, index)
