@@ -351,6 +351,12 @@ def test_what_decides_a_judge_is_in_its_key():
     assert len({key, *others}) == 6
 
 
+def test_another_way_of_asking_is_another_judge(monkeypatch: pytest.MonkeyPatch):
+    key = judge_key("m", settings(), TWO)
+    monkeypatch.setattr("charter.constitution.judging._CHOOSE", "Pick one.")
+    assert judge_key("m", settings(), TWO) != key
+
+
 def test_replies_are_rated_alone_and_without_a_journal():
     model = ScriptedChat(lambda r: "10" if "Good" in r.messages[-1]["content"] else "?", name="n")
     told = asyncio.run(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from charter.constitution.asking import Progress, ask, ask_choices
 from charter.constitution.drawing import Strategy, draw
-from charter.constitution.judging import JudgeSettings, Reading, Refuses
+from charter.constitution.judging import JudgeSettings, Reading, Refuses, way_of_asking
 from charter.constitution.questions import Compared, Decide, Questions, Request
 from charter.constitution.records import Judgement, Preference, record_id
 from charter.errors import UsageError
@@ -58,7 +58,7 @@ def judge_key(model: str, settings: JudgeSettings, constitution: Constitution, s
     content = {
         "model": model, "mode": settings.mode, "clamp": list(settings.clamp), "ensemble": settings.ensemble,
         "max_new_tokens": settings.max_new_tokens, "temperature": settings.temperature,
-        "constitution": constitution.hash, "draw": strategy,
+        "constitution": constitution.hash, "draw": strategy, "asked": way_of_asking(),
     }  # fmt: skip
     return record_id("judge", content)
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from charter.constitution.prompts import transcript
-from charter.constitution.records import JudgementStatus
+from charter.constitution.records import JudgementStatus, record_id
 from charter.types import ChatReply, ChoiceReply, Message
 
 if TYPE_CHECKING:
@@ -141,6 +141,12 @@ def check_messages(conversation: Sequence[Message], reply: str, check: Check) ->
         conversation=_inside(transcript(conversation)), reply=_inside(reply), request=check.question, answer=_YES_NO
     )
     return (Message(role="user", content=text),)
+
+
+def way_of_asking() -> str:
+    """A hash of the texts and numbers above: a judge that is asked otherwise is another judge."""
+    texts = [_TWO_REPLIES, _ONE_REPLY, _CHOOSE, _REASON, _RATE, _NUMBER, _YES_NO, BEGIN, CHOICES]
+    return record_id("judging", {"texts": texts, "steepness": STEEPNESS, "least mass": LEAST_MASS})
 
 
 def read_choice(answer: ChoiceReply) -> Reading:
