@@ -111,7 +111,8 @@ def test_a_pair_and_its_mirror_image_add_up_to_one(tmp_path_factory, good, bad, 
     mirrored = Match(messages=ASKED, a=MATCH.b, b=MATCH.a, a_id="id-b", b_id="id-a")
     path = tmp_path_factory.mktemp("j") / "j.jsonl"
     one, other = run(model, settings(), path, (MATCH, mirrored), seed)
-    assert one.preference.p_a is not None and other.preference.p_a is not None
+    assert one.preference.p_a is not None
+    assert other.preference.p_a is not None
     assert one.preference.p_a + other.preference.p_a == pytest.approx(1)
     assert one.judgements[0].principle == other.judgements[0].principle
     assert one.preference.position_gap == pytest.approx(other.preference.position_gap)
