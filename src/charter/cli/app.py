@@ -12,7 +12,9 @@ import typer
 
 from charter import __version__
 from charter.cli import (
+    arena,
     assets,
+    cai,
     calibrate,
     compare,
     constitution,
@@ -60,10 +62,12 @@ app.command("train")(train.command)
 app.command("explain")(explain.command)
 app.command("eval")(evaluate.command)
 app.command("compare")(compare.command)
+app.command("cai")(cai.command)
 app.command("redteam")(redteam.command)
 app.command("revise")(revise.command)
 app.command("label")(label.command)
 app.command("calibrate")(calibrate.command)
+app.command("arena")(arena.command)
 app.command("trace")(trace.command)
 app.add_typer(constitution.app, name="constitution")
 app.command("show")(show.command)
