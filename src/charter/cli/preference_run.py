@@ -1,17 +1,20 @@
 """What a run of a preference model has beside the others: its learner, states worked out once, held-out pairs.
 
-features/part-000000.parquet       of a frozen backbone, one row per reply
-evaluations/step-000000.json       {"step", "results": [{"accuracy", "interval", "ece", "brier", "margin", …}]}
+features-3f9c…/part-000000.parquet     of a frozen backbone, by its digest, one row per reply
+evaluations/step-000000.json           {"step", "results": [{"accuracy", "interval", "ece", "brier", "margin", …}]}
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from charter.cli.compose import Inputs
 from charter.cli.heldout import evaluated_steps, evaluation_file, read_evaluation
@@ -88,7 +91,7 @@ def prepare(inputs: Inputs, learner: PreferenceLearner, folder: Path) -> HeldOut
     assert pairs is not None
     measured = pairs.held_out or tuple(pairs.train.items[:MEASURED_WITHOUT])
     if learner.frozen:
-        store = ReferenceLogprobs(folder, kind="features")
+        store = ReferenceLogprobs(folder, kind=f"features-{backbone_digest(learner.policy)}")
         steps = islice(pairs.steps(recipe.preference.pairs_per_step), recipe.run.steps)
         seen = {pair.id: pair for _, chosen in steps for pair in chosen} | {pair.id: pair for pair in measured}
         # in the order of the data: the same parts whatever the number of steps, so that a longer run adds to them
@@ -106,6 +109,15 @@ def prepare(inputs: Inputs, learner: PreferenceLearner, folder: Path) -> HeldOut
 
     learner.facts = facts
     return HeldOutPairs(recipe=recipe, pairs=pairs.held_out, learner=learner) if pairs.held_out else None
+
+
+def backbone_digest(policy: Policy) -> str:
+    """Of the weights that a state depends on: states of another model, left in the folder, are never taken for its."""
+    content = hashlib.blake2b(digest_size=8)
+    for name, weight in sorted(policy.module.base_model.state_dict().items()):
+        content.update(name.encode())
+        content.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return content.hexdigest()
 
 
 def trees_of(recipe: Recipe, pairs: Sequence[Pair], policy: Policy) -> list[Tree]:

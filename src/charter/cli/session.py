@@ -109,7 +109,8 @@ async def train(
         try:
             run, start = await _begin(inputs, store, folder, display)
         except BaseException:
-            if not began_before:
+            worked_out = [*folder.glob("features-*"), *folder.glob("reference")]  # which --resume goes on with
+            if not began_before and not worked_out:
                 (folder / "recipe.toml").unlink(missing_ok=True)  # the file that makes the folder a run
             raise
         try:
