@@ -28,14 +28,14 @@ _SOFTLY = (
 )
 _SELF = re.compile(
     r"\b(?:i|we) (?:can't|cannot|can not|can never|won't|will not|would not|wouldn't|couldn't|could not|must not"
-    rf"|shouldn't|should not|may not|don't|do not) {_SOFTLY}{_ACT}\b(?! but\b)"
+    rf"|shouldn't|should not|may not|don't|do not) {_SOFTLY}{_ACT}\b(?! (?:but|it|myself)\b)"
     rf"|\b(?:i'm|i am|we're|we are) {_SOFTLY}(?:unable|not able|not allowed|not permitted|not willing|unwilling"
     r"|not comfortable|not going|not programmed|not designed|not authori[sz]ed|prohibited|forbidden)"
     rf" (?:to|from|with|in) {_SOFTLY}(?:{_ACT}|providing|helping|assisting|writing|sharing|that|this|giving|doing)\b"
     r"|\b(?:i|we) (?:(?:must|have to|will have to|need to|would have to|am going to) )?(?:respectfully |politely )?"
     r"(?:decline|refuse)\b"
     r"|\b(?:i'd|i would) (?:rather|prefer) not\b"
-    rf"|\b(?:i|we) (?:don't|do not) (?:feel comfortable|want to|wish to) {_SOFTLY}(?:{_ACT}|with|about|doing|helping)"
+    rf"|\b(?:i|we) (?:don't|do not) (?:feel comfortable\b|(?:want|wish) to {_SOFTLY}{_ACT}\b)"
     r"|\b(?:against|violates?|outside|breaks?) (?:\w+ )?my (?:\w+ )?(?:guidelines|polic|programming|principles|values)"
     r"|\b(?:this|that|it|which|your request) is not something (?:that )?(?:i|we)\b"
     r"|\b(?:this|that|your) (?:request|question) (?:can't|cannot|can not|will not) be (?:fulfil|answered|processed|met)"
