@@ -194,6 +194,15 @@ def test_a_judge_that_seldom_answers_is_refused():
     assert "no answer that could be read on 100 of 200 pairs" in found["verdict"]
 
 
+def test_nobody_passes_on_a_handful_of_prompts():
+    pairs = [pair(n, "aaaa", "b", 1.0, f"prompt {n % 9}") for n in range(90)]
+    found = calibration(pairs, verdicts(*[0.9] * 90), refuses)
+    assert not found["passed"]
+    assert "they are of 9 prompts, too few to tell (at least 10)" in found["verdict"]
+    more = [*pairs, pair(90, "aaaa", "b", 1.0, "another")]
+    assert calibration(more, verdicts(*[0.9] * 91), refuses)["passed"]
+
+
 @pytest.mark.parametrize(
     ("said", "what"),
     [

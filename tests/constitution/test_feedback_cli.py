@@ -223,3 +223,35 @@ def test_pairs_of_a_file(recipe: Path):
     assert set(some) <= set(chosen_pairs(pairs, 9))
     with pytest.raises(DataError, match="no such file"):
         human_pairs("nothing.jsonl")
+
+
+def test_the_judge_is_a_reward_by_name(recipe: Path):
+    Path("rater.jsonl").write_text(judge_rows({"match": "Let us", "reply": "9"}, {"reply": "I would rather not say."}))
+    Path("rows.jsonl").write_text(as_jsonl([{"prompt": "How?", "completion": text} for text in (GOOD, BAD)]))
+    options = ("backend=scripted", "script=rater.jsonl", "constitution=two.toml")
+    words = [word for option in options for word in ("--option", option)]
+    done = charter("reward", "test", "judge", "--data", "rows.jsonl", "--json", *words)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row["score"], row["status"]) for row in rows] == [(pytest.approx(7 / 9), "scored"), (None, "failed")]
+    assert "its answer cannot be read" in rows[1]["note"]
+    said = str(
+        charter("reward", "test", "judge", "--data", "rows.jsonl", "--option", "constitution=two.toml").exception
+    )
+    assert "model is missing" in said
+
+
+def test_the_shipped_principles_are_a_reward_by_name(recipe: Path):
+    Path("rows.jsonl").write_text(as_jsonl([{"prompt": "How?", "completion": text} for text in (GOOD, BAD)]))
+    done = charter("reward", "test", "principles", "--data", "rows.jsonl", "--json")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["status"] for row in rows] == ["scored", "scored"]
+    assert all(0 <= row["score"] <= 1 for row in rows)
+
+
+def test_the_ablation_of_a_run_as_a_command(recipe: Path):
+    calibrated()
+    done = charter("constitution", "ablate", "quick.toml", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["pairs"], [row["flips"] for row in found["principles"]]) == (40, [0, 0])
+    assert "flips: labels that change sides" in charter("constitution", "ablate", "runs/quick").stdout

@@ -8,7 +8,8 @@
 
 All with intervals that draw prompts, and again on the pairs in which neither reply is a refusal. The gate: a judge may
 label if it is more often right than *shorter wins* and than *the refusal wins* on the pairs that it answered, each
-difference with an interval above 0, and if it neither keeps the slot on half of the pairs nor leaves half unanswered.
+difference with an interval above 0, and if it neither keeps the slot on half of the pairs nor leaves half unanswered;
+on fewer than ten prompts an interval means nothing, and nobody passes.
 
 *Not here*: who asks (`feedback`), how pairs are read (`charter.data.ratings`).
 """
@@ -30,6 +31,8 @@ from charter.types import Pair
 MOST_SLOT = 0.5
 """Share of comparisons from which on a judge that keeps its slot is bound to the position."""
 MOST_ABSTAINED = 0.5
+LEAST_PROMPTS = 10
+"""Prompts below which a bootstrap of prompts says nothing."""
 SHORTER, REFUSAL = "shorter wins", "refusal wins"
 _BINS = 10
 
@@ -91,7 +94,7 @@ def calibration(
         row: dict[str, Any] = {"name": verdicts.name, "kind": verdicts.kind, **whole.measure(verdicts)}
         row["against"] = {other.name: whole.difference(verdicts, other) for other in baselines}
         row["refusal_free"] = rest.measure(_only(verdicts, free))
-        row["passed"], row["verdict"] = gate(row)
+        row["passed"], row["verdict"] = gate(row, len(whole.clusters))
         rows.append(row)
     return {
         "passed": rows[0]["passed"], "verdict": rows[0]["verdict"], "n": len(pairs), "prompts": len(whole.clusters),
@@ -99,13 +102,15 @@ def calibration(
     }  # fmt: skip
 
 
-def gate(row: Mapping[str, Any]) -> tuple[bool, str]:
-    """Whether a measured row may label, and a sentence that says what was measured."""
+def gate(row: Mapping[str, Any], prompts: int) -> tuple[bool, str]:
+    """Whether a measured row may label, and a sentence that says what was measured; prompts: behind its pairs."""
     name, asked = row["name"], row["n"] + row["abstained"]
     if not row["n"]:
         return False, f"{name} is refused: it gave no answer that could be read on any of {asked} pairs."
     measured = f"right on {_percent(row['accuracy'], row['interval'])} of {row['n']} pairs"
     reasons: list[str] = []
+    if prompts < LEAST_PROMPTS:
+        reasons.append(f"they are of {prompts} prompts, too few to tell (at least {LEAST_PROMPTS})")
     if row["abstained"] >= MOST_ABSTAINED * asked:
         reasons.append(f"it gave no answer that could be read on {row['abstained']} of {asked} pairs")
     if row["keeps_slot"] is not None and row["keeps_slot"] >= MOST_SLOT:
