@@ -233,11 +233,9 @@ def test_the_judge_is_a_reward_by_name(recipe: Path):
     done = charter("reward", "test", "judge", "--data", "rows.jsonl", "--json", *words)
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(row["score"], row["status"]) for row in rows] == [(pytest.approx(7 / 9), "scored"), (None, "failed")]
-    assert "its answer cannot be read" in rows[1]["note"]
-    said = str(
-        charter("reward", "test", "judge", "--data", "rows.jsonl", "--option", "constitution=two.toml").exception
-    )
-    assert "model is missing" in said
+    assert "because it refused: I would rather not say." in rows[1]["note"]
+    bare = charter("reward", "test", "judge", "--data", "rows.jsonl", "--option", "constitution=two.toml")
+    assert "model is missing" in str(bare.exception)
 
 
 def test_the_shipped_principles_are_a_reward_by_name(recipe: Path):
