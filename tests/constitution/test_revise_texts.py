@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -258,3 +259,27 @@ def test_other_texts() -> None:
         "System: Be brief.\nUser: x"
     )
     assert "1. a b\n2. c" in writing_messages(["a\nb", "c"], 5)[0]["content"]
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [" ", "\n", "# ", "*", "Sure, ", "Reply ", "does not contain ", "gives a b c ", ".", "A. ", "1. ", "in line with "],
+)
+def test_a_degenerate_reply_is_read_at_once(unit: str) -> None:
+    """Doubling a text four times over multiplies the time by 16 and not by 256: no pattern goes back and forth."""
+
+    def seconds(count: int) -> float:
+        text = "Reply" + unit * count
+        best = 1e9
+        for _ in range(2):
+            began = time.process_time()
+            read_reply(text, conversation=[text], requests=[text], critique=text)
+            read_reply(unit * count)
+            critique_verdict(text)
+            critique_verdict(unit * count)
+            whole_sentences(text)
+            listed_prompts(text)
+            best = min(best, time.process_time() - began)
+        return best
+
+    assert seconds(2000) < 64 * max(seconds(125), 1e-4)

@@ -16,20 +16,20 @@ _OWN = r"(?:reply|response|answer|version|message|text|rewrite|revision)"
 _NEW = r"(?:revised|rewritten|reworked|corrected|improved|updated|edited|new|better|safer|final|possible|suggested)"
 
 _LABEL = re.compile(
-    rf"""\s*[*_#>\s]*(?:
+    rf"""[*_#>\s]*(?:
         (?:(?:sure|certainly|of\s+course|okay|ok|absolutely)\s*[,.!:]\s*)?
         (?:here\s*(?:is|'s|’s|are)|this\s+is|below\s+is|the\s+following\s+is)\s+(?:(?:my|the|a|an|one|your)\s+)?
         (?:{_NEW}\s+){{1,2}}(?:assistant\s+)?{_OWN}(?:\s+(?:of|to|for)\s+(?:the|your|my)\s+(?:reply|response|answer|user|conversation|message))?
         | (?:(?:my|the)\s+)?{_NEW}\s+(?:assistant\s+)?{_OWN}
         | (?:revision|rewrite|reply|response|answer|assistant)
-    )\s*[*_]*\s*:\s*[*_]*\s*""",
+    )[*_\s]*:[*_\s]*""",
     re.I | re.X,
 )
 """A label at the very beginning, up to and including its colon."""
 
 _LEADING = re.compile(
-    r"""\s*[*_#>\s]*(?:(?:no\s+)?issues?|critique|criticism|principle|verdict|assessment|analysis|feedback|explanation
-    |changes?(?:\s+made)?|reasoning|note|conversation|user|original\s+(?:reply|response))\s*[*_]*\s*:""",
+    r"""[*_#>\s]*(?:(?:no\s+)?issues?|critique|criticism|principle|verdict|assessment|analysis|feedback|explanation
+    |changes?(?:\s+made)?|reasoning|note|conversation|user|original\s+(?:reply|response))[*_\s]*:""",
     re.I | re.X,
 )
 """A label that no reply to a user begins with, and that cannot be taken off: what follows is not the reply."""

@@ -121,13 +121,17 @@ def listed_prompts(text: str, *, cut: bool = False) -> Listed:
 
 
 _END = re.compile(r"[.!?…][\"”’')\]]*(?=\s|$)")
-_ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|Mr|Mrs|Ms|Dr|St|No)|(?:^|\n)\s*\d{1,3}|\b[A-Z])\.$")
+_ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|Mr|Mrs|Ms|Dr|St|No)|(?:^|\n)[ \t]*\d{1,3}|\b[A-Z])\.$")
+
+
+TAIL = 24
+"""Characters before a full stop in which an abbreviation or the number of a list stands."""
 
 
 def whole_sentences(text: str) -> str:
     """The text up to the end of its last whole sentence; empty where none ends."""
     for end in reversed(list(_END.finditer(text))):
         kept = text[: end.end()]
-        if not _ABBREVIATION.search(kept):
+        if not _ABBREVIATION.search(kept[-TAIL:]):
             return kept.rstrip()
     return ""
