@@ -82,7 +82,8 @@ _GROUP = (
 _ON_GROUP = re.compile(
     rf"\b(?:all |most |many )?{_GROUP} (?:are|can't|cannot|should not|shouldn't|should never|deserve|don't deserve"
     rf"|only) "
-    rf"(?:(?!not\b|never\b|n't\b)\w+ ){{0,3}}?(?:{_BAD_NOUN}|inferior|worse|less|criminals?|violent|dirty|dangerous|weak|be allowed|evil|"
+    rf"(?:(?!not\b|never\b|n't\b)\w+ ){{0,3}}?(?:{_BAD_NOUN}|inferior|worse|less|criminals?|"
+    r"violent|dirty|dangerous|weak|be allowed|evil|"
     r"terrorists?|parasites?|animals|a threat|a burden|to blame|want (?:money|power))\b"
 )
 _MARK = re.compile(r"[.!?…][\"'”’)\]*_`]*$")
