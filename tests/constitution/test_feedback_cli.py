@@ -235,7 +235,8 @@ def test_the_judge_is_a_reward_by_name(recipe: Path):
     assert [(row["score"], row["status"]) for row in rows] == [(pytest.approx(7 / 9), "scored"), (None, "failed")]
     assert "because it refused: I would rather not say." in rows[1]["note"]
     bare = charter("reward", "test", "judge", "--data", "rows.jsonl", "--option", "constitution=two.toml")
-    assert "model is missing" in str(bare.exception)
+    assert bare.exit_code == 2
+    assert "model is missing" in bare.output
 
 
 def test_the_shipped_principles_are_a_reward_by_name(recipe: Path):
