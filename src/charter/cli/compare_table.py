@@ -28,8 +28,10 @@ def size(count: float) -> str:
 
 
 def amount(value: float) -> str:
-    """A large count: 1.23e15, 5,120."""
-    return f"{value:.3g}" if abs(value) >= 1e7 else f"{value:,.0f}"
+    """A count, large or small: 1.23e+15, 5,120, 0.153."""
+    if value != 0 and ((abs(value) < 10 and value != round(value)) or abs(value) >= 1e7):
+        return f"{value:.3g}"
+    return f"{value:,.0f}"
 
 
 def interval(value: float, bounds: Sequence[float], *, sign: bool = False) -> str:
