@@ -151,6 +151,12 @@ def test_what_a_resumed_run_may_change() -> None:
         "run.eval_every",
         "run.keep_checkpoints",
         "learner.max_microbatch_tokens",
+        "monitors.patience",
+        "monitors.max_boilerplate_rise",
+        "monitors.min_distinct_2",
+        "monitors.max_length_drift",
+        "monitors.max_refusal_rate",
+        "monitors.max_gap",
     }
     assert matters_for_resume("rewards.0.weight")
 

@@ -10,7 +10,7 @@ Not here: sentences about what is going wrong without a limit (diagnose.py); who
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Protocol
@@ -68,6 +68,7 @@ class _Rule:
     """A limit on a metric. sign: 1 where it may not rise above, −1 where it may not fall below. every: per step."""
 
     key: str
+    limit: Callable[[Limits], float | None]
     metric: str
     sign: int
     what: str
@@ -76,23 +77,43 @@ class _Rule:
 
 RULES = (
     _Rule(
-        key="max_boilerplate_rise", metric="monitors/boilerplate_rise", sign=1,
+        key="max_boilerplate_rise",
+        limit=lambda limits: limits.max_boilerplate_rise,
+        metric="monitors/boilerplate_rise",
+        sign=1,
         what="the share of completions with one of the step's commonest phrases has risen by",
     ),
-    _Rule(key="min_distinct_2", metric="monitors/distinct_2", sign=-1, what="the share of different word pairs is"),
     _Rule(
-        key="max_length_drift", metric="monitors/length_drift", sign=1,
+        key="min_distinct_2",
+        limit=lambda limits: limits.min_distinct_2,
+        metric="monitors/distinct_2",
+        sign=-1,
+        what="the share of different word pairs is",
+    ),
+    _Rule(
+        key="max_length_drift",
+        limit=lambda limits: limits.max_length_drift,
+        metric="monitors/length_drift",
+        sign=1,
         what="the mean length against the first steps has changed by a factor of",
     ),
     _Rule(
-        key="max_refusal_rate", metric="monitors/refusal_rate", sign=1, every=False,
+        key="max_refusal_rate",
+        limit=lambda limits: limits.max_refusal_rate,
+        metric="monitors/refusal_rate",
+        sign=1,
+        every=False,
         what="the share of safe prompts that are refused is",
     ),
     _Rule(
-        key="max_gap", metric="monitors/gap", sign=1, every=False,
+        key="max_gap",
+        limit=lambda limits: limits.max_gap,
+        metric="monitors/gap",
+        sign=1,
+        every=False,
         what="the trained reward has risen more than the held-out one by standard deviations:",
     ),
-)  # fmt: skip
+)
 
 
 class Monitors:
@@ -148,7 +169,7 @@ class Monitors:
         """The rules that are now over their limit for long enough."""
         reached: list[_Rule] = []
         for rule in RULES:
-            limit, value = getattr(self.limits, rule.key), _number(row, rule.metric)
+            limit, value = rule.limit(self.limits), _number(row, rule.metric)
             if limit is None or value is None:
                 continue
             over = rule.sign * (value - limit) > 0
@@ -158,7 +179,8 @@ class Monitors:
         return reached
 
     def _stop(self, rule: _Rule, row: Row, step: int) -> Stop:
-        limit, value = float(getattr(self.limits, rule.key)), float(row[rule.metric])
+        limit, value = rule.limit(self.limits), float(row[rule.metric])
+        assert limit is not None
         times = f" for {self._over[rule.key]} steps" if rule.every and self._over[rule.key] > 1 else ""
         beyond = "above" if rule.sign > 0 else "below"
         sentence = f"step {step}: {rule.what} {value:.3g}, {beyond} the limit monitors.{rule.key} = {limit:g}{times}"
