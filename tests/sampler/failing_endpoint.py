@@ -25,7 +25,7 @@ def words(body: dict[str, Any]) -> int:
 def answer_to(body: dict[str, Any]) -> dict[str, Any]:
     """The answer: the last message backwards, a word for a token, cut at the limit."""
     text = body["messages"][-1]["content"][::-1].split()
-    most = body.get("max_tokens", body.get("max_completion_tokens"))
+    most: int = body["max_tokens"] if "max_tokens" in body else body["max_completion_tokens"]
     told: dict[str, Any] = {
         "message": {"role": "assistant", "content": " ".join(text[:most])},
         "finish_reason": "length" if len(text) > most else "stop",
