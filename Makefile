@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: install quickstart test test-slow lint docs bench clean
+.PHONY: install quickstart cai test test-slow lint docs bench clean
 
 install: $(READY)
 
@@ -25,6 +25,12 @@ quickstart: $(READY)
 	@echo "2 CPU cores; Ctrl-C once saves and prints how to go on."
 	@echo
 	@$(BIN)/charter train recipes/quickstart.toml --replace
+
+cai: $(READY)
+	@$(BIN)/charter assets get smollm2-135m
+	@$(BIN)/charter assets get do-not-answer
+	@$(BIN)/charter assets get harm-ratings
+	@$(BIN)/charter cai recipes/cai-quick.toml --replace
 
 test: $(READY)
 	@$(BIN)/python -m pytest -q

@@ -512,3 +512,32 @@ def test_nothing_is_lost_without_a_reason_and_the_records_tell_the_same_story(
         assert (again.draft, again.revisions) == (made.draft, made.revisions)
         # a critique said twice of one reply is one record, so of equal steps without a revision one is left
         assert done.lost or list(dict.fromkeys(made.steps)) == list(again.steps)
+
+
+def test_an_issue_can_be_taken_as_given(tmp_path: Path) -> None:
+    """Every critique begins with the fault, so that no reply is left as it is, whatever the model would have said."""
+    begun: list[str] = []
+
+    def script(kind: str, text: str, request: ChatRequest) -> str:
+        begun.append(f"{kind} {request.begin}".strip())
+        if kind == "draft":
+            return f"d {text}"
+        return "none that I see." if kind == "critique" else f"{text} more"
+
+    done = run(tmp_path, author(script), table={"assume_issue": True, "steps": 1})
+    (life,) = done.revised.trajectories
+    ((critique, revision),) = life.steps
+    assert begun == ["draft", "critique Issue:", "revision"]
+    assert critique
+    assert (critique.text, critique.verdict) == ("Issue: none that I see.", "issue")
+    assert revision
+    assert revision.text == "d lock more"
+
+
+def test_an_author_that_cannot_be_made_to_begin_says_so(tmp_path: Path) -> None:
+    class Plain(ScriptedChat):
+        capabilities = frozenset({"generate"})
+
+    model = Plain(lambda request: plain(*told(request), request), name="author")
+    with pytest.raises(UsageError, match="revise.assume_issue = true begins every critique"):
+        run(tmp_path, model, table={"assume_issue": True})

@@ -19,6 +19,7 @@ from charter.recipe import (
     matters_for_resume,
 )
 from charter.recipe.comparing import stated_values
+from charter.recipe.loading import read_toml
 from charter.recipe.pipeline import pipeline_conflicts, stage_recipe
 
 if TYPE_CHECKING:
@@ -43,9 +44,8 @@ def run_pipeline(
     check_recipe(pipeline, pipeline_conflicts)
     stop = stop or StopRequest()
     stages = stages_of(pipeline, folder, plain=plain, stop=stop)
-    _begin(pipeline, folder)
     with stopping(stop):
-        return asyncio.run(run_in_folder(stages, folder, announce))
+        return asyncio.run(run_in_folder(stages, folder, announce, begin=lambda: _begin(pipeline, folder)))
 
 
 def stages_of(pipeline: PipelineRecipe, folder: Path, *, plain: bool, stop: StopRequest) -> list[Stage]:
@@ -173,13 +173,17 @@ def _begin(pipeline: PipelineRecipe, folder: Path) -> None:
 
     file = folder / "recipe.toml"
     if file.is_file():
+        if (method := read_toml(file)[1].get("method")) != "pipeline":
+            raise StoreError(
+                f"{folder} holds a run of another kind (method = {method!r}). Choose another name (name=… or "
+                "--run-dir …)"
+            )
         changed = _changes(load_pipeline(file), pipeline, len(read_finished(folder)))
         if changed:
             raise StoreError(
                 f"{folder} cannot go on under this recipe: stages that are finished would be others:\n"
                 + "\n".join(f"  {problem}" for problem in changed)
             )
-    folder.mkdir(parents=True, exist_ok=True)
     write_text(file, dump_recipe(pipeline))
 
 

@@ -15,9 +15,18 @@ if TYPE_CHECKING:
 
 
 async def run_in_folder(
-    stages: Sequence[Stage], folder: Path, report: Callable[[Turn], None] | None = None
+    stages: Sequence[Stage],
+    folder: Path,
+    report: Callable[[Turn], None] | None = None,
+    *,
+    lock: bool = True,
+    begin: Callable[[], object] | None = None,
 ) -> list[Finished]:
-    """`run_stages` in a folder that this process holds while it runs. Raises: as it, and StoreError for a taken one."""
+    """`run_stages` in a folder that this process holds while it runs. Raises: as it, and StoreError for a taken one.
+
+    lock: False where the caller holds the folder. begin: called once it is held, before the first stage (to write the
+    recipe, say).
+    """
     from charter.run.atomic import unwritable, write_text
     from charter.run.lock import take_lock
     from charter.train.pipeline import run_stages
@@ -26,11 +35,14 @@ async def run_in_folder(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(folder, error) from error
-    lock = take_lock(folder)
+    held = take_lock(folder) if lock else None
     try:
+        if begin is not None:
+            begin()
         return await run_stages(stages, folder, report, write=write_text)
     finally:
-        os.close(lock)
+        if held is not None:
+            os.close(held)
 
 
 async def train_stage(recipe: Recipe, folder: Path, *, display: Display, stop: StopRequest) -> dict[str, Any]:

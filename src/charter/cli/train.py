@@ -45,7 +45,7 @@ def command(
         typer.echo(pipeline.rehearse(loaded) if isinstance(loaded, PipelineRecipe) else _rehearse(loaded))
         return
     if replace:
-        _move_aside(folder)
+        move_aside(folder)
     _refuse_taken(folder, resume)
     again = " ".join(["charter train", recipe, *(overrides or []), *(["--run-dir", run_dir] if run_dir else [])])
     if isinstance(loaded, PipelineRecipe):
@@ -150,7 +150,7 @@ def _refuse_taken(folder: Path, resume: bool) -> None:
         print(f"{folder} holds no run yet: starting from the beginning", file=sys.stderr)
 
 
-def _move_aside(folder: Path) -> None:
+def move_aside(folder: Path) -> None:
     import os
 
     from charter.run.lock import take_lock

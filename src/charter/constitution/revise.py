@@ -16,11 +16,19 @@ from charter.constitution.asking import ask, chat_request
 from charter.constitution.drafting import Cut, Drafts, Lost, Reply, uncut
 from charter.constitution.meta_text import read_reply
 from charter.constitution.parsing import critique_verdict
-from charter.constitution.prompts import FewShot, choose_shots, critique_messages, direct_messages, revision_messages
+from charter.constitution.prompts import (
+    ISSUE,
+    FewShot,
+    choose_shots,
+    critique_messages,
+    direct_messages,
+    revision_messages,
+)
 from charter.constitution.records import Critique, Revision
 from charter.constitution.similarity import normalised
 from charter.constitution.trajectories import Step, Trajectory
 from charter.constitution.watching import SILENT, Watcher
+from charter.errors import UsageError
 from charter.protocols import ChatModel
 from charter.run.records import Journal
 from charter.types import ChatReply, ChatRequest, Message, StopReason
@@ -39,6 +47,8 @@ class ReviseSettings(Protocol):
     def steps(self) -> int: ...
     @property
     def critique(self) -> bool: ...
+    @property
+    def assume_issue(self) -> bool: ...
     @property
     def few_shot(self) -> int: ...
     @property
@@ -164,14 +174,19 @@ async def _critiques(
     watcher: Watcher,
 ) -> list[tuple[_Chain, Principle, Critique | None]]:
     """Ask for all critiques of a step; returns the replies to be revised, with what is held against them."""
+    begin = ISSUE if settings.assume_issue else ""
+    if begin and "begin" not in author.capabilities:
+        raise UsageError(
+            f"revise.assume_issue = true begins every critique with {ISSUE!r}, and {author.name} cannot be made to "
+            "begin so. Set it to false: the model then says itself whether there is an issue"
+        )
     requests = [
         _request(
             author,
-            critique_messages(
-                chain.conversation, chain.text, principle, choose_shots(shots, principle.tags, settings.few_shot)
-            ),
+            critique_messages(chain.conversation, chain.text, principle, _shots(shots, principle, settings)),
             settings,
             f"{seed}/critique/{step}",
+            begin,
         )
         for chain, principle in going
     ]
@@ -184,10 +199,9 @@ async def _critiques(
         if reply.stop == "failed":
             _lose(chain, "critique", principle, None, reply, tally)
             continue
-        verdict = critique_verdict(reply.text)
-        critique = Critique(
-            target=chain.id, principle=principle.id, text=reply.text.strip(), verdict=verdict, model=author.name
-        )
+        text = f"{begin} {reply.text.strip()}".strip()
+        verdict = critique_verdict(text)
+        critique = Critique(target=chain.id, principle=principle.id, text=text, verdict=verdict, model=author.name)
         journal.append(critique.row())
         verdicts[verdict] += 1
         if verdict == "none" or not critique.text:
@@ -213,7 +227,7 @@ async def _revisions(
     """Ask for all revisions of a step and carry on with those that can be used."""
     requests: list[ChatRequest] = []
     for chain, principle, critique in asked:
-        chosen = choose_shots(shots, principle.tags, settings.few_shot)
+        chosen = _shots(shots, principle, settings)
         if critique is None:
             messages = direct_messages(chain.conversation, chain.text, principle, chosen)
         else:
@@ -296,7 +310,16 @@ def _lose(
     )  # fmt: skip
 
 
-def _request(author: ChatModel, messages: Sequence[Message], settings: ReviseSettings, salt: str) -> ChatRequest:
+def _shots(shots: Sequence[FewShot], principle: Principle, settings: ReviseSettings) -> tuple[FewShot, ...]:
+    """The worked examples for a principle; where an issue is taken as given, only those that find one."""
+    fitting = [shot for shot in shots if shot.verdict == "issue"] if settings.assume_issue else shots
+    return choose_shots(fitting, principle.tags, settings.few_shot)
+
+
+def _request(
+    author: ChatModel, messages: Sequence[Message], settings: ReviseSettings, salt: str, begin: str = ""
+) -> ChatRequest:
     return chat_request(
-        author.name, messages, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature, salt=salt
-    )
+        author.name, messages, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature, salt=salt,
+        begin=begin,
+    )  # fmt: skip

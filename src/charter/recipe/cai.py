@@ -105,6 +105,11 @@ class ReviseTable(Table):
 
     steps: PositiveInt = described("Revisions of each draft, one after the other.", 4, unit="steps")
     critique: bool = described("Critique first; false is direct revision.", True)
+    assume_issue: bool = described(
+        "Begin every critique with a fault, so that every reply is revised, as in the paper; false lets the model say "
+        "that there is none, and leaves such a reply as it is.",
+        False,
+    )
     few_shot: NonNegativeInt = described("Worked examples put before each request.", 2, unit="examples")
     temperature: NonNegativeFloat = described("Of critiques and revisions.", 1.0)
     max_new_tokens: PositiveInt = described("Longest critique, and longest revision.", 128, unit="tokens")

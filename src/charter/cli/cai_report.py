@@ -1,0 +1,51 @@
+"""What the stages of a constitutional run left, put together for its report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from charter.cli.cai_run import CaiRun
+    from charter.train.pipeline import Finished
+
+
+def report_of(run: CaiRun, finished: Sequence[Finished]) -> dict[str, Any]:
+    """The report of a run whose stages are finished, ready for report.json."""
+    from charter.cli.calibrating import read_calibration
+    from charter.cli.report_lives import choose_lives
+    from charter.evaluate.report import Findings, build_report
+    from charter.run.records import read_records
+
+    results = {stage.name: stage.result for stage in finished}
+    arena = results.get("arena", {})
+    funnel = run.folder / "funnel.json"
+    return build_report(
+        Findings(
+            name=run.folder.name,
+            model=run.recipe.model,
+            constitution=run.constitution.name,
+            funnel=json.loads(funnel.read_text("utf-8")) if funnel.is_file() else None,
+            calibration=read_calibration(run.folder),
+            preference_model=results.get("preference", {}).get("measured"),
+            arena=arena.get("arena"),
+            effect=arena.get("effect"),
+            helpfulness=arena.get("helpfulness"),
+            seconds={stage.name: stage.seconds for stage in finished},
+            cost={stage.name: stage.result["usage"] for stage in finished if "usage" in stage.result},
+            lives=choose_lives(read_records(run.journal.path), seed=run.recipe.seed),
+            notes=_notes(results),
+        )
+    )
+
+
+def _notes(results: dict[str, Any]) -> list[str]:
+    """What a reader must know that no figure says."""
+    notes: list[str] = []
+    label = results.get("label")
+    if label and label["labelled_by"] == "human":
+        notes.append(
+            f"The judge labelled nothing: the preference model learnt from {label['rows']} pairs that people decided."
+        )
+    return notes

@@ -1,0 +1,252 @@
+"""The stages of `charter cai` and what each hands to the next.
+
+revise → sft → calibrate → label → preference → policy → arena → report
+
+runs/<name>/  records.jsonl  sft.jsonl  calibration.json  preferences.jsonl  report.json  report.html  stages.json
+runs/<name>/sft  preference  policy      ordinary run folders
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from charter.cli.cai_run import CaiRun
+    from charter.cli.session import StopRequest
+    from charter.recipe import Method, Recipe
+    from charter.recipe.cai import CaiRecipe
+    from charter.train.pipeline import Finished, Stage
+
+PREFERENCE = "@preference"
+"""How a reward of the policy stage names the preference model that the run made."""
+
+DEPENDS: Mapping[str, tuple[str, ...]] = {
+    "revise": ("revise.sft_on", "revise.control"),
+    "calibrate": ("calibrate",),
+    "label": ("label",),
+    "arena": ("arena",),
+}
+"""Stage → what its result depends on beside what the journal's head holds; training stages depend on their recipe."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Loop:
+    """One constitutional run in progress."""
+
+    recipe: CaiRecipe
+    folder: Path
+    plain: bool
+    stop: StopRequest
+    _run: CaiRun | None = field(default=None, init=False)
+
+    async def run(self) -> dict[str, Any]:
+        """Every stage in turn. Returns: the report."""
+        from charter.cli.cai_run import open_cai_run
+        from charter.cli.pipeline import announce
+        from charter.cli.stage import run_in_folder
+
+        with open_cai_run(self.recipe, self.folder) as run:
+            self._run = run
+            try:
+                finished = await run_in_folder(self.stages(), self.folder, announce, lock=False)
+            finally:
+                self._run = None
+            return self.report(run, finished)
+
+    def stages(self) -> list[Stage]:
+        """The stages that this recipe asks for, in their order."""
+        from charter.train.pipeline import Stage
+
+        recipe, training = self.recipe, self.recipe.stages
+        wanted: list[tuple[str, Callable[[Path], Awaitable[Mapping[str, Any]]]]] = [("revise", self.revise)]
+        if training.sft is not None:
+            wanted.append(("sft", self.sft))
+        if training.preference is not None or (training.policy is not None and training.policy.method == "dpo"):
+            wanted += [("calibrate", self.calibrate), ("label", self.label)]
+        if training.preference is not None:
+            wanted.append(("preference", self.preference))
+        if training.policy is not None:
+            wanted.append(("policy", self.policy))
+        if recipe.arena.harmful or recipe.arena.helpful or recipe.arena.twins:
+            wanted.append(("arena", self.arena))
+        return [Stage(name=name, run=run, inputs=self._inputs(name)) for name, run in wanted]
+
+    async def revise(self, folder: Path) -> dict[str, Any]:
+        """Drafts, critiques, revisions, what is accepted of them: sft.jsonl."""
+        from charter.cli.stage_lines import StageLines, total_usage
+        from charter.cli.supervising import needs_judge, open_models, run_supervised
+        from charter.errors import RunError
+
+        async with open_models(self.recipe, judge=needs_judge(self.recipe)) as (author, judge):
+            models = [model for model in (author, judge) if model is not None]
+            done = await run_supervised(self.open, author, judge=judge, watcher=StageLines(models, plain=self.plain))
+            usage = asdict(total_usage(models))
+        if done.lost:
+            raise RunError(f"{done.lost} requests had no answer; run the same command again to ask only these")
+        if self.recipe.stages.sft is not None and not done.sft.rows:
+            raise RunError(
+                f"no revision was accepted and nothing else is there to imitate; {self.folder / 'funnel.json'} says "
+                "where it went. Ask for more prompts or steps, or loosen revise.accept"
+            )
+        return {"rows": len(done.sft.rows), "usage": usage}
+
+    async def sft(self, folder: Path) -> dict[str, Any]:
+        """Imitation of the revisions."""
+        return await self._train("sft", folder)
+
+    async def calibrate(self, folder: Path) -> dict[str, Any]:
+        """The judge against people: calibration.json."""
+        from charter.cli.calibrating import run_calibration
+        from charter.cli.stage_lines import StageLines
+
+        judge = self._chat(self.recipe.judge)
+        try:
+            lines = StageLines([judge], plain=self.plain)
+            found = await run_calibration(self.recipe, self.folder, judge, self.open.constitution, lines)
+            return {"passed": found["passed"], "verdict": found["verdict"], "usage": asdict(judge.usage)}
+        finally:
+            await judge.close()
+
+    async def label(self, folder: Path) -> dict[str, Any]:
+        """Preferences of the judge, or of people where it may not label: preferences.jsonl."""
+        from charter.cli.labelling import label_with, run_label
+        from charter.cli.stage_lines import StageLines, total_usage
+        from charter.recipe.cai import ChatTable
+
+        judge = self._chat(self.recipe.judge)
+        policy = None
+        try:
+            if label_with(self.open, judge)[0] == "judge":
+                policy = self._chat(ChatTable(backend="local", model=self.tuned()))
+            models = [judge] if policy is None else [policy, judge]
+            counts = await run_label(self.open, policy, judge, StageLines(models, plain=self.plain))
+            return {**counts, "usage": asdict(total_usage(models))}
+        finally:
+            await judge.close()
+            if policy is not None:
+                await policy.close()
+
+    async def preference(self, folder: Path) -> dict[str, Any]:
+        """The preference model, and what people say of it."""
+        from charter.cli.cai_measures import measure_preference_model
+
+        told = await self._train("preference", folder)
+        return {**told, "measured": measure_preference_model(self.recipe, self.folder)}
+
+    async def policy(self, folder: Path) -> dict[str, Any]:
+        """Reinforcement learning, or DPO, of the imitating model."""
+        from charter.constitution.exporting import jsonl_bytes
+        from charter.run.atomic import write_bytes
+
+        write_bytes(self.folder / "policy_prompts.jsonl", jsonl_bytes(policy_prompts(self.open)))
+        return await self._train("policy", folder)
+
+    async def arena(self, folder: Path) -> dict[str, Any]:
+        """Every model of the run on held-out prompts."""
+        from charter.cli.arena import run_arena
+        from charter.cli.stage_lines import StageLines
+
+        return await run_arena(self.open, self.models(), StageLines([], plain=self.plain))
+
+    def report(self, run: CaiRun, finished: list[Finished]) -> dict[str, Any]:
+        """report.json and report.html, of what all stages left."""
+        from charter.cli.cai_report import report_of
+        from charter.cli.report_page import write_report
+
+        report = report_of(run, finished)
+        write_report(self.folder, report)
+        return report
+
+    @property
+    def open(self) -> CaiRun:
+        """The run that is open while stages run."""
+        assert self._run is not None
+        return self._run
+
+    def tuned(self) -> str:
+        """The model after imitation; where there was none, the one that the run began with."""
+        from charter.cli.stage import model_of
+
+        return str(model_of(self.folder / "sft")) if self.recipe.stages.sft is not None else self.recipe.model
+
+    def models(self) -> dict[str, str]:
+        """Name → where it is, of every policy of the run in the order in which they were made."""
+        from charter.cli.stage import model_of
+
+        stages = {"sft": self.recipe.stages.sft, "policy": self.recipe.stages.policy}
+        made = {name: str(model_of(self.folder / name)) for name, stage in stages.items() if stage is not None}
+        return {"start": self.recipe.model, **made}
+
+    def stage_recipe(self, name: str) -> Recipe:
+        """A training stage as a recipe on its own."""
+        recipe = self.recipe
+        stage = getattr(recipe.stages, name)
+        usual: dict[str, Method] = {"sft": "sft", "preference": "preference", "policy": "grpo"}
+        method = stage.method or usual[name]
+        data = {
+            "sft": {"examples": str(self.folder / "sft.jsonl")},
+            "dpo": {"pairs": str(self.folder / "preferences.jsonl")},
+            "preference": {"pairs": str(self.folder / "preferences.jsonl")},
+        }.get(method, {"prompts": str(self.folder / "policy_prompts.jsonl"), "held_out": 0})
+        begins = self.tuned() if name == "policy" else recipe.model
+        made = stage.recipe(
+            method=method, model=begins, seed=recipe.seed, data=data,
+            learner=recipe.learner.model_dump(exclude_unset=True),
+        )  # fmt: skip
+        rewards = [
+            reward.model_copy(update={"model": str(self.folder / "preference")})
+            if reward.options.get("model") == PREFERENCE
+            else reward
+            for reward in made.rewards
+        ]
+        return made.model_copy(update={"rewards": rewards})
+
+    async def _train(self, name: str, folder: Path) -> dict[str, Any]:
+        from charter.cli.display import choose_display
+        from charter.cli.stage import train_stage
+
+        return await train_stage(
+            self.stage_recipe(name), folder, display=choose_display(plain=self.plain), stop=self.stop
+        )
+
+    def _chat(self, table: Any) -> Any:
+        from charter.cli.chat import open_chat
+
+        return open_chat(table, model=self.recipe.model, learner=self.recipe.learner, seed=self.recipe.seed)
+
+    def _inputs(self, name: str) -> dict[str, str]:
+        from charter.recipe import matters_for_resume
+        from charter.recipe.comparing import stated_values
+
+        if name in ("sft", "preference", "policy"):
+            flat = stated_values(self.stage_recipe(name))
+            return {"recipe": _hash({k: v for k, v in flat.items() if matters_for_resume(k) or k == "run.steps"})}
+        values = self.recipe.model_dump(mode="json")
+        found: dict[str, Any] = {}
+        for key in DEPENDS[name]:
+            table, _, entry = key.partition(".")
+            found[key] = values[table][entry] if entry else values[table]
+        return {key: _hash(value) for key, value in found.items()}
+
+
+def policy_prompts(run: CaiRun) -> list[dict[str, Any]]:
+    """The rows that the policy learns on: the red-team prompts that were revised and the helpful ones."""
+    from charter.cli.cai_run import read_prompts
+
+    return [
+        {
+            "id": prompt.id, "messages": [dict(message) for message in prompt.messages],
+            "purpose": str(prompt.fields["purpose"]),
+        }
+        for prompt in read_prompts(str(run.folder / "redteam.jsonl"))
+        if prompt.fields["split"] == "train"
+    ]  # fmt: skip
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
