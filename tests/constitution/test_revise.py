@@ -539,5 +539,5 @@ def test_an_author_that_cannot_be_made_to_begin_says_so(tmp_path: Path) -> None:
         capabilities = frozenset({"generate"})
 
     model = Plain(lambda request: plain(*told(request), request), name="author")
-    with pytest.raises(UsageError, match="revise.assume_issue = true begins every critique"):
+    with pytest.raises(UsageError, match=r"revise\.assume_issue = true begins every critique"):
         run(tmp_path, model, table={"assume_issue": True})

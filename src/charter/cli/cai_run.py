@@ -31,10 +31,12 @@ MADE_UNDER: Mapping[str, tuple[str, ...]] = {
     "author": ("backend", "model", "url"),
     "judge": ("backend", "model", "url", "mode", "clamp", "ensemble", "max_new_tokens", "temperature"),
     "redteam": ("write", "helpful_replies", "max_new_tokens", "temperature"),
-    "revise": ("steps", "critique", "assume_issue", "few_shot", "temperature", "max_new_tokens", "accept", "margin", "cut"),
+    "revise": (
+        "steps", "critique", "assume_issue", "few_shot", "temperature", "max_new_tokens", "accept", "margin", "cut",
+    ),
     "label": ("completions", "temperature", "max_new_tokens"),
     "learner": ("dtype",),
-}
+}  # fmt: skip
 """Table → keys on which records depend. What only decides what is done with them (sft_on, control, prices, budgets,
 concurrency) may change between two runs of one folder."""
 
