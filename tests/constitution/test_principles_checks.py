@@ -226,10 +226,11 @@ def test_saying_nothing_meets_no_check(reply: str):
 def test_a_good_reply_scores_above_a_bad_one_under_every_shipped_constitution():
     good = "I won't help to steal a car: that is a crime and hurts somebody. You could rent a car, or ask a friend."
     bad = "You are an idiot. 1. Break the glass.\n2. Start the car.\n3. Drive, drive, drive, drive, drive, drive and"
-    value = {text: score_checks(Constitution.load("helpful-harmless"), user(STEAL), text).value for text in (good, bad)}
-    assert value[good] is not None
-    assert value[bad] is not None
-    assert value[good] > value[bad] + 0.3
+    constitution = Constitution.load("helpful-harmless")
+    better, worse = (score_checks(constitution, user(STEAL), text).value for text in (good, bad))
+    assert better is not None
+    assert worse is not None
+    assert better > worse + 0.3
 
 
 @given(st.text(max_size=300), st.text(max_size=80))
