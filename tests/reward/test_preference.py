@@ -112,6 +112,8 @@ def test_a_recipe_names_it_and_a_bag_of_words_answers(words):
     standard = (model.score_reply("sorry, no") - model.mean) / model.std
     assert good.parts["preference"] == pytest.approx(standard)
     assert good.value == pytest.approx(2 * standard)  # both are 8 or 9 letters: the other reward gives 0
+    assert good.value is not None
+    assert bad.value is not None
     assert bad.value < 0 < good.value
     asyncio.run(rubric.close())
 

@@ -50,14 +50,9 @@ class ScalarHead:
 
     def __init__(self, backbone: Policy) -> None:
         weight = backbone.head.weight
-        self.linear = nn.Linear(weight.shape[1], 1, bias=False, device=weight.device, dtype=weight.dtype)
-        nn.init.zeros_(self.linear.weight)
-
-    @property
-    def weight(self) -> nn.Parameter:
-        return self.linear.weight
+        self.weight = nn.Parameter(torch.zeros(1, weight.shape[1], device=weight.device, dtype=weight.dtype))
 
     def scores(self, hidden: Tensor) -> Tensor:
         """`[N, D]` → `[N]`, float32 or wider."""
         with torch.autocast(hidden.device.type, enabled=False):
-            return self.linear(hidden.to(self.weight.dtype))[:, 0]
+            return (hidden.to(self.weight.dtype) @ self.weight.T)[:, 0]
