@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Change:
     """One field that differs. id: the principle's, "" for the constitution's own fields.
 
-    text: the words that went and came, `one [-old-] {+new+} word`.
+    text: the words that went and came, `one [-old-]{+new+} word`.
     """
 
     id: str
@@ -72,8 +72,7 @@ def word_diff(before: str, after: str) -> str:
         if kind == "equal":
             out.append(went)
         else:
-            pieces = [f"[-{went}-]" if went else "", f"{{+{came}+}}" if came else ""]
-            out.append(" ".join(filter(None, pieces)))
+            out += [f"[-{went}-]" if went else "", f"{{+{came}+}}" if came else ""]
     return "".join(out)
 
 
