@@ -38,7 +38,7 @@ class DataTable(Table):
     file_keys = ("prompts", "examples", "pairs")
     prompts: str | None = described(
         "Prompts to sample from: a .jsonl or .parquet path, arithmetic:addition, programs:tiny, reasoning_gym:TASK, "
-        "hf:NAME, or a data asset (humaneval).",
+        "hf:NAME, or a data asset (humaneval, do-not-answer, strongreject).",
         None,
     )
     examples: str | None = described('Conversations to imitate (method = "sft"): .jsonl, .parquet or hf:NAME.', None)
