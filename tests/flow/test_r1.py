@@ -229,6 +229,27 @@ def test_a_finished_stage_must_stay_what_it_was(charter, r1, tmp_path):
     assert "the stage 'cold-start' is finished, and its data.examples changed since" in refused.stderr
 
 
+def test_a_folder_of_another_run_or_in_use_is_left_alone(charter, r1, tmp_path):
+    import os
+
+    from charter.run.lock import take_lock
+
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.toml").write_text('method = "sft"\nmodel = "m"\n')
+    refused = charter("train", r1, "--run-dir", run, "--resume", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "holds a run of another kind (method = 'sft')" in refused.stderr
+    assert (run / "recipe.toml").read_text() == 'method = "sft"\nmodel = "m"\n'
+    (tmp_path / "taken").mkdir()
+    lock = take_lock(tmp_path / "taken")
+    refused = charter("train", r1, "--run-dir", tmp_path / "taken", cwd=tmp_path)
+    os.close(lock)
+    assert refused.returncode == 1
+    assert "is being written by another process" in refused.stderr
+    assert not (tmp_path / "taken" / "recipe.toml").exists()
+
+
 def test_too_few_examples_end_the_pipeline_with_the_count(charter, r1, tmp_path):
     words = ["stages.cold-start.run.steps=1", "stages.rules.run.steps=1", "stages.sample.rejection.threshold=1.5"]
     done = charter("train", r1, *words, "--run-dir", tmp_path / "run", cwd=tmp_path)

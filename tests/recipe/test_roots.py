@@ -24,6 +24,7 @@ from charter.recipe import (
     load_recipe,
     matters_for_resume,
     recipe_hash,
+    recipe_keys,
 )
 from charter.recipe.cai import CaiRecipe
 from charter.recipe.pipeline import model_before, stage_recipe
@@ -376,6 +377,25 @@ def test_every_kind_has_a_schema(kind):
         values = tomllib.loads(texts[kind])
         assert check.is_valid(values)
         assert not check.is_valid({**values, "sed": 1})
+
+
+def test_no_key_of_a_pipeline_is_dead():
+    """As tests/test_architecture.py has it for a training recipe: every key is read outside charter.recipe."""
+    import ast
+
+    source = Path(__file__).resolve().parents[2] / "src" / "charter"
+    read = {
+        node.attr
+        for file in source.rglob("*.py")
+        if file.parent.name != "recipe"
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
+    keys = [key.key for key in recipe_keys(PipelineRecipe)]
+    assert "stages.N.rejection.at_least" in keys
+    assert [key for key in keys if key.rpartition(".")[2] not in {*read, "from"}] == [
+        "sampling.allow_truncated_sampling"  # lets a check pass, and nothing else
+    ]
 
 
 def test_load_any_reads_the_kind_that_is_written(tmp_path):
