@@ -112,6 +112,8 @@ def test_a_judge_compares_only_where_it_passed_or_is_allowed_to(recipe):
     with pytest.raises(UsageError, match="was not measured against people yet"):
         hold(recipe, 'arena.judged_by="judge"')
     found = hold(recipe, 'arena.judged_by="judge"', "label.allow_uncalibrated=true")
+    # two models answer 32 prompts each; the judge is asked about 12 + 8 pairs in both orders
+    assert found["usage"]["requests"] == 2 * 32 + 2 * (12 + 8)
     assert found["arena"]["judged_by"].startswith("the judge ")
     for axis, prompts in (("harmless", 12), ("helpful", 8)):
         # Both orders agree, so that p = (0.6 + 0.6) / 2 under the clamp of cot
@@ -125,6 +127,13 @@ def test_one_model_and_a_model_that_says_nothing_are_no_arena(recipe):
     Path("mute.jsonl").write_text(lines({"contains": "no prompt has this", "reply": "x"}))
     with pytest.raises((RunError, UsageError)):
         hold(recipe, models=("start", "mute"))
+
+
+def test_the_lines_count_what_was_asked(recipe, capsys):
+    hold(recipe)
+    assert "recorded before" not in capsys.readouterr().err
+    hold(recipe)
+    assert "recorded before" in capsys.readouterr().err
 
 
 def test_which_models_meet(recipe, tmp_path):

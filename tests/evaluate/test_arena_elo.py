@@ -153,3 +153,10 @@ def test_head_to_head_turns_every_pair_the_way_the_models_are_named():
     (pair,) = head_to_head(comparisons, ["x", "y"])
     assert (pair.a, pair.b, pair.n) == ("x", "y", 3)
     assert pair.share == pytest.approx((0.8 + 0.6 + 0.9) / 3)
+
+
+def test_without_a_prior_draws_that_have_no_maximum_are_left_out():
+    # 3 of 4 won: a draw of four wins has no finite rating and must not stand in the interval as thousands of points
+    strong, _ = elo(games("x", "y", [1.0, 1.0, 1.0, 0.0]), prior=0, models=["x", "y"], resamples=300)
+    # what is left has between 1 and 3 wins of 4, odds of 1/3 to 3
+    assert strong.interval == pytest.approx((MEAN - 200 * math.log10(3), MEAN + 200 * math.log10(3)), abs=1e-6)

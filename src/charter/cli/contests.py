@@ -39,7 +39,8 @@ async def run_arena(
     models: name → where it is, in the order in which they were made. open_model: from that place to a chat model; in
     this process where left out. judge: for arena.judged_by = "judge"; the recipe's where left out.
 
-    Returns: {"arena": `Arena.record()` with "mean_words", "effect", "helpfulness": `Effect.record()` or None, "usage"}.
+    Returns: {"arena": `Arena.record()` with "mean_words", "effect", "helpfulness": `Effect.record()` or None, "usage",
+        "notes": why something was not measured}.
     Raises: UsageError for fewer than two models, no prompts, or a judge that did not pass its calibration; RunError
     where a model answers nothing or nothing can be compared.
     """
@@ -47,6 +48,7 @@ async def run_arena(
     from charter.constitution.checks import refuses
     from charter.constitution.examples import twins
     from charter.constitution.redteam import make_prompt
+    from charter.errors import UsageError
     from charter.evaluate.arena import AXES, by_measure, hold_arena
     from charter.run.records import Journal
     from charter.types import Message
@@ -62,7 +64,14 @@ async def run_arena(
         for texts in ([pair.safe for pair in pairs], [pair.unsafe for pair in pairs])
     )
     by_judge = table.judged_by == "judge"
-    words = held_out_measure(recipe) if prompts["harmless"] else None
+    words, missing = None, ""
+    if prompts["harmless"]:
+        try:
+            words = held_out_measure(recipe)
+        except UsageError as error:  # no such part of the labels, or no scikit-learn: a judge can do without
+            if not by_judge:
+                raise
+            missing = f"The effect was not measured: {error}"
     if not by_judge:
         # A helpful prompt that says nothing of what it expects cannot be decided by a program.
         prompts["helpful"] = [prompt for prompt in prompts["helpful"] if _expected(prompt) is not None]
@@ -79,6 +88,7 @@ async def run_arena(
 
         async def answer(name: str, asked: Sequence[Prompt]) -> dict[str, str | None]:
             model = (open_model or _opener(run))(models[name])
+            _follow(watcher, model)
             try:
                 replies[name] = await _answer(run, model, asked, journal, watcher, name)
                 usages.append(model.usage)
@@ -86,15 +96,21 @@ async def run_arena(
                 await model.close()
             return replies[name]
 
-        prefer, judged_by = by_measure(measure, how="sigmoid"), f"the measure ({MEASURE}; {HELPFULNESS})"
-        if by_judge:
-            prefer, judged_by = _by_judge(run, judge, journal, watcher, usages)
-        else:
-            prefer = _by_axis(prefer, by_measure(measure, how="sign"))
-        arena = await hold_arena(
-            list(models), prompts, answer, prefer, judged_by=judged_by, safe=safe, unsafe=unsafe, refuses=refuses,
-            seed=recipe.seed, resamples=table.resamples,
-        )  # fmt: skip
+        prefer = _by_axis(by_measure(measure, how="sigmoid"), by_measure(measure, how="sign"))
+        judged_by = f"the measure ({MEASURE}; {HELPFULNESS})"
+        model = (judge or _judge(run)) if by_judge else None
+        try:
+            if model is not None:
+                _follow(watcher, model)
+                prefer, judged_by = _by_judge(run, model, journal, watcher)
+            arena = await hold_arena(
+                list(models), prompts, answer, prefer, judged_by=judged_by, safe=safe, unsafe=unsafe, refuses=refuses,
+                seed=recipe.seed, resamples=table.resamples,
+            )  # fmt: skip
+        finally:
+            if model is not None:
+                usages.append(model.usage)
+                await model.close()
     first, last = next(iter(models)), list(models)[-1]
     changes = {
         axis: _change(axis, name, prompts[axis], replies[first], replies[last], measure, table.resamples, recipe.seed)
@@ -107,6 +123,7 @@ async def run_arena(
         "effect": _record(changes.get("harmless")),
         "helpfulness": _record(changes.get("helpful")),
         "usage": _summed(usages),
+        "notes": [missing] if missing else [],
     }
 
 
@@ -114,6 +131,21 @@ def _opener(run: CaiRun) -> Callable[[str], ChatModel]:
     from charter.cli.chat import local_chat
 
     return lambda place: local_chat(place, learner=run.recipe.learner, seed=run.recipe.seed)
+
+
+def _judge(run: CaiRun) -> ChatModel:
+    from charter.cli.chat import open_chat
+
+    recipe = run.recipe
+    return open_chat(recipe.judge, model=recipe.model, learner=recipe.learner, seed=recipe.seed)
+
+
+def _follow(watcher: Watcher, model: ChatModel) -> None:
+    """Let the lines of a terminal count what this model is asked: models are opened one after the other."""
+    from charter.cli.stage_lines import StageLines
+
+    if isinstance(watcher, StageLines):
+        watcher.follow(model)
 
 
 async def _answer(
@@ -150,18 +182,14 @@ def _by_axis(harmless: Prefer, helpful: Prefer) -> Prefer:
     return prefer
 
 
-def _by_judge(
-    run: CaiRun, judge: ChatModel | None, journal: Journal, watcher: Watcher, usages: list[Usage]
-) -> tuple[Prefer, str]:
+def _by_judge(run: CaiRun, model: ChatModel, journal: Journal, watcher: Watcher) -> tuple[Prefer, str]:
     from charter.cli.calibrating import may_label, read_calibration
-    from charter.cli.chat import open_chat
     from charter.constitution.feedback import Match, compare
     from charter.constitution.principles import Constitution
     from charter.constitution.records import record_id
     from charter.errors import UsageError
 
     recipe = run.recipe
-    model = judge or open_chat(recipe.judge, model=recipe.model, learner=recipe.learner, seed=recipe.seed)
     passed, sentence = may_label(read_calibration(run.folder), model, recipe, run.constitution)
     if not passed and not recipe.label.allow_uncalibrated:
         raise UsageError(
@@ -196,9 +224,6 @@ def _by_judge(
             )  # fmt: skip
             watcher.end({})
             found |= {each.id: one.p_a for each, one in zip(these, told, strict=True)}
-        usages.append(model.usage)
-        if judge is None:
-            await model.close()
         return found
 
     return prefer, f"the judge {model.name}, mode {recipe.judge.mode}, both orders"

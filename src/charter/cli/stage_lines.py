@@ -31,13 +31,17 @@ class StageLines:
         plain: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._models = models
+        self._models = list(models)
         self._stream: TextIO = stream or sys.stderr
         self._plain = wants_plain(self._stream, plain=plain)
         self._clock = clock
         self._stage, self._asked = "", 0
         self._began = self._drawn = clock()
         self._before = self._usage()
+
+    def follow(self, model: ChatModel) -> None:
+        """Show this model's usage too, from the next stage on: for models that are opened one after the other."""
+        self._models.append(model)
 
     def begin(self, stage: str, asked: int) -> None:
         """A stage asks for so many replies."""

@@ -162,14 +162,17 @@ def _wins_by_cluster(comparisons: Sequence[Comparison], place: dict[str, int]) -
     return wins
 
 
+def _reach(wins: Matrix) -> NDArray[np.bool_]:
+    """[i, j]: whether a chain of wins leads from i to j."""
+    reach = (wins > 0) | np.eye(len(wins), dtype=bool)
+    for _ in range(len(wins)):
+        reach = (reach.astype(int) @ reach.astype(int)) > 0
+    return reach
+
+
 def _check_connected(wins: Matrix, names: Sequence[str]) -> None:
     """Hunter's condition: from every model a chain of wins leads to every other."""
-    count = len(names)
-    reach = (wins > 0) | np.eye(count, dtype=bool)
-    met = reach | reach.T
-    for _ in range(count):
-        reach = (reach.astype(int) @ reach.astype(int)) > 0
-        met = (met.astype(int) @ met.astype(int)) > 0
+    reach, met = _reach(wins), _reach(wins + wins.T)
     if not met.all():
         i, j = np.argwhere(~met)[0]
         raise ValueError(f"{names[i]!r} and {names[j]!r} were not compared, not even through others")
@@ -217,9 +220,8 @@ def _intervals(
     generator = np.random.Generator(np.random.Philox(seed))
     chosen = generator.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples)
     wins = np.tensordot(chosen, by_cluster, axes=1)
-    found = np.stack([_maximum(each + ties, fixed) for each in wins])
-    # A draw may lack a pair altogether; its ties keep every rating finite, and without a prior such draws are left out.
-    found = found[np.isfinite(found).all(axis=1) & (np.abs(found) < 50).all(axis=1)]
+    # A draw in which a model never lost has a finite rating by the prior's ties; without a prior it is left out.
+    found = np.array([_maximum(each + ties, fixed) for each in wins if _reach(each + ties).all()]).reshape(-1, count)
     spread = _spread(by_cluster, ties, theta, fixed)
     z = NormalDist().inv_cdf((1 + level) / 2)
     intervals: list[Interval | None] = []

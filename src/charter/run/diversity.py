@@ -38,13 +38,12 @@ def boilerplate(groups: Sequence[Sequence[str]], n: int, *, top: int = 5) -> flo
 
     groups: per prompt, its completions. n: words of an n-gram. top: how many n-grams count as the commonest.
     """
-    completions = [(i, frozenset(ngrams(text, n))) for i, texts in enumerate(groups) for text in texts]
+    by_prompt = [[frozenset(ngrams(text, n)) for text in texts] for texts in groups]
+    completions = [grams for texts in by_prompt for grams in texts]
     if not completions:
         return None
-    prompts: Counter[tuple[str, ...]] = Counter()
-    for i in range(len(groups)):
-        prompts.update({gram for at, grams in completions if at == i for gram in grams})
-    uses = Counter(gram for _, grams in completions for gram in grams)
+    prompts = Counter(gram for texts in by_prompt for gram in frozenset[tuple[str, ...]]().union(*texts))
+    uses = Counter(gram for grams in completions for gram in grams)
     shared = [gram for gram, count in prompts.items() if count >= 2]
     common = set(sorted(shared, key=lambda gram: (-prompts[gram], -uses[gram], gram))[:top])
-    return sum(not common.isdisjoint(grams) for _, grams in completions) / len(completions)
+    return sum(not common.isdisjoint(grams) for grams in completions) / len(completions)
