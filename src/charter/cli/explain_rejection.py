@@ -47,6 +47,4 @@ def rejection_formulas(recipe: Recipe) -> dict[str, Formula]:
 
 def rejection_notes() -> list[str]:
     """What should be known beside the numbers."""
-    return [
-        "completions that earned little are left out, not learnt from: no reference and no critic is held"
-    ]
+    return ["completions that earned little are left out, not learnt from: no reference and no critic is held"]
