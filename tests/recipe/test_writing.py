@@ -132,6 +132,7 @@ def test_differences_name_the_key_and_both_values() -> None:
         ("rewards.1.name", None, "length"),
         ("rewards.1.weight", None, 1.0),
         ("rewards.1.normalize", None, "none"),
+        ("rewards.1.only", None, {}),
         ("rewards.1.timeout_s", None, 10.0),
     ]
     assert differences(new, new) == []
