@@ -65,6 +65,7 @@ REQUIREMENTS = (
     Requirement(package="jsonschema", module="jsonschema", least=(4, 23)),
     Requirement(package="reasoning-gym", module="reasoning_gym", least=(0, 1, 20), extra="gym"),
     Requirement(package="peft", module="peft", least=(0, 17), extra="lora"),
+    Requirement(package="scikit-learn", module="sklearn", least=(1, 5), extra="cai"),
     Requirement(package="datasets", module="datasets", least=(3, 5), extra="hub"),
     Requirement(package="ray", module="ray", least=(2, 44), extra="ray"),
     Requirement(package="vllm", module="vllm", least=(0, 11), extra="vllm"),
