@@ -8,6 +8,7 @@ import json
 import math
 import socket
 import ssl
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -471,3 +472,22 @@ def test_the_pauses_grow_and_differ(monkeypatch):
     # 0.5 · 2ⁿ and a random part of up to 0.5
     assert all(0.5 * 2**n <= pause <= 0.5 * 2**n + 0.5 for n, pause in enumerate(pauses))
     assert Counter(round(p % 0.5, 9) for p in pauses).most_common(1)[0][1] < 4
+
+
+def test_retries_and_keys_are_not_printed():
+    code = (
+        "import asyncio\n"
+        "from charter.sampler.remote import OpenAIChat\n"
+        "from charter.types import ChatRequest\n"
+        "async def run():\n"
+        "    model = OpenAIChat(url='http://127.0.0.1:1/v1', model='m', key='sk-secret', retries=2, back_off_s=0.01)\n"
+        "    asked = ChatRequest(id='r', messages=({'role': 'user', 'content': 'x'},), max_new_tokens=1)\n"
+        "    try:\n"
+        "        async for reply in model.generate([asked]): print(reply)\n"
+        "    except Exception as error: print(repr(error), model.name, vars(model))\n"
+        "asyncio.run(run())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "(3 tries)" in done.stdout
+    assert "sk-secret" not in done.stdout

@@ -10,6 +10,7 @@ Not here: what a try's outcome means (`remote_http`), what an answer says (`remo
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -34,6 +35,8 @@ LONGEST_BACK_OFF_S = 60.0
 _OF_ONE_REQUEST = ("context_length", "context length", "context window", "content_filter", "content filter", "policy",
                    "too long", "maximum length", "string_above_max_length")  # fmt: skip
 _FEWER_SHOWN = 5
+# retries are counted and told once; without a handler Python would print a line without content for each of them
+logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 
 class _GivenUp(Exception):  # noqa: N818 - reads as the condition it names
