@@ -159,7 +159,8 @@ def test_commands_of_blocks_parse_and_their_keys_exist(page: Path, workplace: Ca
                 assert all((ROOT / word).exists() for word in words[1:] if "/" in word and "::" not in word), where
             if words[0] == "charter":
                 parse(words[1:])
-                if words[1] in ("train", "explain", "eval", "compare") and len(words) > 2 and (here / words[2]).is_file():
+                takes_recipe = words[1] in ("train", "explain", "eval", "compare") and len(words) > 2
+                if takes_recipe and (here / words[2]).is_file():
                     overrides = [w for w in words[3:] if re.match(r"[a-z][\w.]*=", w)]
                     load_any(words[2], overrides)
 

@@ -33,9 +33,7 @@ PREFERENCE_METRICS: list[tuple[str, Metric]] = [
         (0.0, 0.25),
     ),
     entry("eval/brier", "preference/brier on held-out pairs", "1", "Accuracy and calibration in one.", (0.0, 0.25)),
-    entry(
-        "eval/margin", "preference/margin on held-out pairs", "logits", "Far below the training margin: overfit."
-    ),
+    entry("eval/margin", "preference/margin on held-out pairs", "logits", "Far below the training margin: overfit."),
     entry(
         "eval/loss",
         "mean over held-out pairs of −[p log σ(s_a − s_b) + (1 − p) log σ(s_b − s_a)]",
