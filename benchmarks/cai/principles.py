@@ -8,7 +8,8 @@ drawn principle. Measured over usable revisions:
 
     distinct-1, distinct-2   different n-grams / n-grams, in equally many words of every constitution
     word distance            mean of 1 − |a ∩ b| / |a ∪ b| of the word sets of revisions of different prompts
-    usable, accepted         shares of all drafts; accepted by the programs of the constitution's checks
+    usable, accepted         shares of all drafts; accepted by the programs of checks, those of the drawn principle and
+                             of all sixteen whatever the constitution, since fewer checks are passed more easily
 
 A bootstrap that draws prompts with replacement repeats texts, and repeated text is what distinct-n counts: it would
 call every set less diverse than it is. So the three measures of diversity are taken in random halves of the prompts:
@@ -49,9 +50,12 @@ from arms import (
 from harness import facts
 
 from charter.cli.supervising import open_models
+from charter.constitution.checks import score_checks
 from charter.constitution.principles import Constitution
+from charter.constitution.records import Revision
 from charter.constitution.resampling import Clusters
 from charter.constitution.similarity import jaccard
+from charter.constitution.trajectories import Trajectory
 from charter.run.atomic import write_text
 from charter.run.diversity import distinct_n, words
 
@@ -67,6 +71,17 @@ def drawn(constitution: Constitution, count: int, seed: int) -> Constitution:
     """The first `count` principles in the seed's order: those of a smaller constitution are in every larger one."""
     order = random.Random(f"principles {seed}").sample(list(constitution.principles), len(constitution.principles))
     return replace(constitution, name=f"{constitution.name}-{count}", principles=tuple(order[:count]), lines={})
+
+
+def accepts(whole: Constitution, one: Trajectory, revision: Revision) -> bool:
+    """Whether the checks that programs decide hold more of it than of its draft: the principle's, and all of them."""
+    for scope in (whole.principle(revision.principle), whole):
+        before, after = (
+            score_checks(scope, one.prompt.messages, text).value for text in (one.draft.text, revision.text)
+        )
+        if before is None or after is None or not after > before:
+            return False
+    return True
 
 
 def distinct_at(texts: Sequence[Sequence[str]], budget: int, n: int) -> float | None:
@@ -209,7 +224,8 @@ async def collect(given: argparse.Namespace) -> dict[str, Any]:
                     write_text(file, constitution.to_toml())
                     recipe = recipe_of(given, seed, {
                         "constitution.file": str(file.resolve()), "constitution.tags": [], "redteam.helpful_count": 0,
-                        "revise.critique": False, "revise.steps": 1, "revise.accept": "rules", "revise.control": "none",
+                        "revise.critique": False, "revise.steps": 1, "revise.accept": "always", "revise.margin": 0.0,
+                        "revise.control": "none",
                     })  # fmt: skip
                     print(f"seed {seed}, {count} of {len(whole.principles)} principles", file=sys.stderr)
                     _, done = await run_arm(recipe, arm_folder(given, seed, f"of-{count}"), author, plain=given.plain)
@@ -217,7 +233,7 @@ async def collect(given: argparse.Namespace) -> dict[str, Any]:
                     prompts = prompts or [prompt.id for prompt in done.sets.prompts]
                     revisions[-1][count] = {one.prompt.id: one.usable[-1].text for one in lives if one.usable}
                     accepted[-1][count] = frozenset(
-                        one.prompt.id for one in lives for made in one.usable if done.acceptances[made.id].accepted
+                        one.prompt.id for one in lives for made in one.usable if accepts(whole, one, made)
                     )
                     chosen[-1][count] = constitution.ids
     return {
