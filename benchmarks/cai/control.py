@@ -1,11 +1,11 @@
 """Is it the revisions that help, or any imitation? Revisions against drafts and against the judge's own replies.
 
-    python benchmarks/cai/control.py [--prompts 72] [--seeds 1] [--harmful 32] [--twins 20] [--json] [--markdown] [--store]
+    python benchmarks/cai/control.py [--prompts 72] [--seeds 1] [--harmful 32] [--twins 20] [--json] [--store]
 
 Three arms imitate replies to the same prompts, as many steps, with the same unrevised replies to helpful prompts, so
 that only the text differs:
 
-    revisions   accepted by the programs of the principles' checks (`revise.control = "none"`)
+    revisions   accepted as the recipe says: by the programs of the principles' checks (`revise.control = "none"`)
     drafts      what those revisions were made of (`"draft"`)
     judge       what the judge itself replies when asked the prompt (`"judge"`)
 
@@ -104,7 +104,7 @@ async def one_seed(given: argparse.Namespace, seed: int, author: ChatModel, judg
     rows: dict[str, Sequence[SftRow]] = {}
     for arm, control in ARMS.items():
         recipes[arm] = recipe_of(given, seed, {
-            "revise.accept": "rules", "revise.control": control, "redteam.held_out": given.harmful,
+            "revise.control": control, "redteam.held_out": given.harmful,
             "arena.harmful": given.harmful, "arena.twins": given.twins, "arena.judged_by": "measure",
         })  # fmt: skip
         print(f"seed {seed}, {arm}", file=sys.stderr)
@@ -150,7 +150,7 @@ async def collect(given: argparse.Namespace) -> dict[str, Any]:
     return {
         **facts(), "recipe": Path(given.recipe).name, "author": author.name, "judge": judge.name,
         "judge_is_author": judge.name == author.name, "prompts": given.prompts, "seeds": seeds,
-        "sft_steps": base.stages.sft.run.steps if base.stages.sft.run else None,
+        "sft_steps": base.stages.sft.run.steps,
         "seconds": time.perf_counter() - began,
     }  # fmt: skip
 

@@ -176,13 +176,9 @@ def sheets(result: Mapping[str, Any]) -> list[Sheet]:
     for name in MEASURES:
         digits = 0 if name == "tokens" else 3
         gap = result["difference"][name]
-        rows.append(
-            (
-                name,
-                *(shown(result["arms"][arm][name]["value"], result["arms"][arm][name]["interval"], digits) for arm in ARMS),
-                shown(gap["value"], gap["interval"], digits), gap["drafts"], gap["verdict"],
-            )
-        )  # fmt: skip
+        alone = [result["arms"][arm][name] for arm in ARMS]
+        cells = [shown(each["value"], each["interval"], digits) for each in (*alone, gap)]
+        rows.append((name, *cells, gap["drafts"], gap["verdict"]))
     size = f"{result['prompts']} prompts, {result['seeds']} seeds, {result['author']}; rise by {result['measure']}"
     faults = [
         (fault, *(result["faults"][arm].get(fault, 0) for arm in ARMS))
