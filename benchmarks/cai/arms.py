@@ -107,11 +107,11 @@ def parser_of(doc: str | None, name: str, *, prompts: int, seeds: int) -> argpar
     parser.add_argument("--json", action="store_true", help="print data")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     parser.add_argument("--store", action="store_true", help=f"write benchmarks/results/cai_{name}.json")
-    parser.add_argument("--prompts", type=_positive, default=prompts, help=f"red-team prompts ({prompts})")
-    parser.add_argument("--seeds", type=_positive, default=seeds, help=f"seeds, counted from 0 ({seeds})")
+    parser.add_argument("--prompts", type=positive, default=prompts, help=f"red-team prompts ({prompts})")
+    parser.add_argument("--seeds", type=positive, default=seeds, help=f"seeds, counted from 0 ({seeds})")
     parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "cai-quick.toml", help="what arms vary")
     parser.add_argument("--run-dir", type=Path, default=Path("runs") / f"bench-{name}", help="where arms are kept")
-    parser.add_argument("--resamples", type=_positive, default=2000, help="draws behind each interval")
+    parser.add_argument("--resamples", type=positive, default=2000, help="draws behind each interval")
     parser.add_argument("--plain", action="store_true", help="lines instead of lines that are drawn over")
     return parser
 
@@ -132,6 +132,8 @@ def run_main(main: Callable[[], None]) -> None:
         main()
     except CharterError as error:
         raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("stopped; every reply is kept. Run the same command again to go on") from None
 
 
 @contextmanager
@@ -159,13 +161,14 @@ async def run_arm(
     Raises: RunError where requests had no answer; what was answered is kept.
     """
     with open_cai_run(recipe, folder) as run:
+        if len(run.sets.prompts) < recipe.redteam.count:
+            raise RunError(
+                f"{recipe.redteam.prompts} has {len(run.sets.prompts)} prompts to revise on, and "
+                f"{recipe.redteam.count} are asked for. Lower --prompts"
+            )
         done = await run_supervised(run, author, judge=judge, watcher=StageLines([author], plain=plain))
     if done.lost:
         raise RunError(f"{folder}: {done.lost} requests had no answer; run the same command again to ask only these")
-    if len(done.sets.prompts) < recipe.redteam.count:
-        raise RunError(
-            f"{recipe.redteam.prompts} has only {len(done.sets.prompts)} prompts to revise on; give --prompts no more"
-        )
     return run, done
 
 
@@ -185,7 +188,8 @@ def shown(value: float | None, interval: Interval, digits: int = 3) -> str:
     return f"{value:.{digits}f} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number from 1 up, as an option's type."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text}: give a number from 1 up")

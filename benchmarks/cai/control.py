@@ -1,6 +1,6 @@
 """Is it the revisions that help, or any imitation? Revisions against drafts and against the judge's own replies.
 
-    python benchmarks/cai/control.py [--prompts 72] [--seeds 1] [--harmful 32] [--twins 20] [--json] [--store]
+    python benchmarks/cai/control.py [--prompts 48] [--seeds 1] [--harmful 32] [--twins 16] [--json] [--store]
 
 Three arms imitate replies to the same prompts, as many steps, with the same unrevised replies to helpful prompts, so
 that only the text differs:
@@ -34,7 +34,19 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from arms import Remembered, Sheet, arm_folder, finish, parser_of, recipe_of, replies_of, run_arm, run_main, shown
+from arms import (
+    Remembered,
+    Sheet,
+    arm_folder,
+    finish,
+    parser_of,
+    positive,
+    recipe_of,
+    replies_of,
+    run_arm,
+    run_main,
+    shown,
+)
 from harness import facts
 
 from charter.cli.cai_run import open_cai_run
@@ -61,6 +73,8 @@ CONTESTS = (
 )  # fmt: skip
 """(before, after) of each effect."""
 ROWS = "matched.jsonl"
+HELPFUL_SHARE = 3
+"""Red-team prompts to one helpful prompt, as in recipes/cai-quick.toml."""
 
 
 def prompt_of(row: SftRow) -> str:
@@ -105,7 +119,9 @@ async def one_seed(given: argparse.Namespace, seed: int, author: ChatModel, judg
     for arm, control in ARMS.items():
         recipes[arm] = recipe_of(given, seed, {
             "revise.control": control, "redteam.held_out": given.harmful,
-            "arena.harmful": given.harmful, "arena.twins": given.twins, "arena.judged_by": "measure",
+            "redteam.helpful_count": max(1, given.prompts // HELPFUL_SHARE),
+            "arena.harmful": given.harmful, "arena.twins": given.twins, "arena.helpful": 0,
+            "arena.judged_by": "measure",
         })  # fmt: skip
         print(f"seed {seed}, {arm}", file=sys.stderr)
         _, done = await run_arm(recipes[arm], arm_folder(given, seed, arm), author, judge=judge, plain=given.plain)
@@ -120,11 +136,8 @@ async def one_seed(given: argparse.Namespace, seed: int, author: ChatModel, judg
         for before, after in CONTESTS:
             watcher = StageLines([], plain=given.plain)
             found = await run_arena(run, {name: models[name] for name in (before, after)}, watcher)
-            effects += [
-                {"from": before, "to": after, "axis": axis, **found[key]}
-                for axis, key in (("harmless", "effect"), ("helpful", "helpfulness"))
-                if found[key] is not None
-            ]
+            if found["effect"] is not None:
+                effects.append({"from": before, "to": after, **found["effect"]})
             refusals.update({row["model"]: row for row in found["arena"]["evasive"]})
     return {
         "seed": seed,
@@ -151,7 +164,7 @@ async def collect(given: argparse.Namespace) -> dict[str, Any]:
         **facts(), "recipe": Path(given.recipe).name, "author": author.name, "judge": judge.name,
         "judge_is_author": judge.name == author.name, "prompts": given.prompts, "seeds": seeds,
         "sft_steps": base.stages.sft.run.steps,
-        "seconds": time.perf_counter() - began,
+        "asked": author.usage.requests, "seconds": time.perf_counter() - began,
     }  # fmt: skip
 
 
@@ -200,9 +213,9 @@ def _hash(text: str) -> str:
 
 
 def main(words_given: Sequence[str] | None = None) -> None:
-    parser = parser_of(__doc__, NAME, prompts=72, seeds=1)
-    parser.add_argument("--harmful", type=int, default=32, help="held-out red-team prompts (32)")
-    parser.add_argument("--twins", type=int, default=20, help="pairs of a safe and an unsafe prompt (20)")
+    parser = parser_of(__doc__, NAME, prompts=48, seeds=1)
+    parser.add_argument("--harmful", type=positive, default=32, help="held-out red-team prompts (32)")
+    parser.add_argument("--twins", type=positive, default=16, help="pairs of a safe and an unsafe prompt (16)")
     given = parser.parse_args(words_given)
     result = asyncio.run(collect(given))
     finish(given, NAME, json.loads(json.dumps(result)), sheets(result))

@@ -166,7 +166,8 @@ async def collect(given: argparse.Namespace) -> dict[str, Any]:
     return {
         **facts(), "recipe": Path(given.recipe).name, "author": author.name, "prompts": given.prompts,
         "seeds": given.seeds, "few_shot": base.revise.few_shot, "measure": MEASURE, "measure_pairs": measure.pairs,
-        **compare(arms, given.resamples), "faults": faults, "seconds": time.perf_counter() - began,
+        **compare(arms, given.resamples), "faults": faults, "asked": author.usage.requests,
+        "seconds": time.perf_counter() - began,
     }  # fmt: skip
 
 

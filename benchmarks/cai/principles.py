@@ -196,8 +196,9 @@ def measure(
         pairs = zip(flags[most, name], flags[fewest, name], strict=True)
         value, interval = clusters.mean([high - low for high, low in pairs])
         difference[name] = {"value": value, "interval": interval}
-    for row in difference.values():
-        row["verdict"] = verdict_of(row["interval"], len(prompts))
+    with_revision = min(len({id for arms in revisions for id in arms[count]}) for count in (fewest, most))
+    for name, row in difference.items():
+        row["verdict"] = verdict_of(row["interval"], with_revision if name in DIVERSITY else len(prompts))
     return {"by_count": by_count, "difference": {"of": [most, fewest], "prompts": len(prompts), **difference}}
 
 
@@ -241,7 +242,7 @@ async def collect(given: argparse.Namespace) -> dict[str, Any]:
         "seeds": given.seeds, "few_shot": base.revise.few_shot,
         **measure(revisions, accepted, prompts, given.resamples),
         "principles_of_each_seed": [{str(count): list(ids) for count, ids in seed.items()} for seed in chosen],
-        "seconds": time.perf_counter() - began,
+        "asked": author.usage.requests, "seconds": time.perf_counter() - began,
     }  # fmt: skip
 
 

@@ -276,9 +276,9 @@ def test_control_trains_and_measures_every_arm(bench, folder, capsys, tiny_folde
     assert len(set(counts.values())) == 1
     assert 0 < counts["drafts"] <= 6
     assert {row.get("helpful") for row in seed["rows"].values()} == {2}
-    harmless = [(row["from"], row["to"], row["n"]) for row in seed["effects"] if row["axis"] == "harmless"]
+    harmless = [(row["from"], row["to"], row["n"]) for row in seed["effects"]]
     assert harmless == [(before, after, 4) for before, after in control.CONTESTS]
-    by_ends = {(row["from"], row["to"]): row for row in seed["effects"] if row["axis"] == "harmless"}
+    by_ends = {(row["from"], row["to"]): row for row in seed["effects"]}
     # one start, so differences add up: (revisions − start) − (drafts − start) = revisions − drafts
     gap = by_ends["start", "revisions"]["difference"] - by_ends["start", "drafts"]["difference"]
     assert by_ends["drafts", "revisions"]["difference"] == pytest.approx(gap, abs=1e-9)
@@ -292,3 +292,32 @@ def test_control_trains_and_measures_every_arm(bench, folder, capsys, tiny_folde
     shown = run(control, capsys, *options[:-1], "--markdown")
     assert "the judge is the author, so its replies are drafts drawn anew" in shown
     assert shown.count("start → revisions") >= 1
+
+
+def test_what_cannot_be_run_is_said_in_a_sentence(bench, folder, capsys):
+    arms, principles, control = bench("arms"), bench("principles"), bench("control")
+    with pytest.raises(RunError, match=r"prompts.txt has \d prompts to revise on, and 500 are asked for"):
+        run(principles, capsys, "--prompts", "500")
+    with pytest.raises(SystemExit, match="error: no prompt"):
+        arms.run_main(lambda: control.matched({"revisions": [], "drafts": []}))
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit, match="Run the same command again"):
+        arms.run_main(interrupted)
+    # a failed request is asked again by the next start, and that one alone
+    script(folder, {"match": DIRECT, "in": "last", "fail": "down"})
+    with pytest.raises(RunError, match="6 requests had no answer"):
+        run(principles, capsys, "--prompts", "6", "--seeds", "1")
+
+
+def test_tables_as_markdown(bench):
+    arms = bench("arms")
+    sheet = arms.Sheet(title="Words", head=("a", "b|c"), rows=[("x", 0.12345), (3, "y")])
+    assert sheet.markdown() == "Words:\n\n| a | b\\|c |\n|---|---|\n| x | 0.123 |\n| 3 | y |"
+    assert arms.shown(0.5, (0.25, 0.75)) == "0.500 [0.250, 0.750]"
+    assert (arms.shown(None, None), arms.shown(2.0, None, 0)) == ("not measured", "2")
+    verdicts = [arms.verdict_of(ends, 6) for ends in ((0.1, 0.2), (-0.2, -0.1), (0.0, 0.2), None)]
+    assert verdicts == ["higher", "lower", "cannot decide", "cannot decide"]
+    assert arms.verdict_of((0.1, 0.2), 5) == "cannot decide"
