@@ -188,6 +188,11 @@ def shown(value: float | None, interval: Interval, digits: int = 3) -> str:
     return f"{value:.{digits}f} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 seed", "2 seeds"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def positive(text: str) -> int:
     """A whole number from 1 up, as an option's type."""
     value = int(text)

@@ -31,6 +31,7 @@ from arms import (
     Remembered,
     Sheet,
     arm_folder,
+    counted,
     finish,
     parser_of,
     recipe_of,
@@ -180,7 +181,8 @@ def sheets(result: Mapping[str, Any]) -> list[Sheet]:
         alone = [result["arms"][arm][name] for arm in ARMS]
         cells = [shown(each["value"], each["interval"], digits) for each in (*alone, gap)]
         rows.append((name, *cells, gap["drafts"], gap["verdict"]))
-    size = f"{result['prompts']} prompts, {result['seeds']} seeds, {result['author']}; rise by {result['measure']}"
+    size = f"{result['prompts']} prompts, {counted(result['seeds'], 'seed')}, {result['author']}"
+    size += f"; rise by {result['measure']}"
     faults = [
         (fault, *(result["faults"][arm].get(fault, 0) for arm in ARMS))
         for fault in sorted({fault for told in result["faults"].values() for fault in told})

@@ -38,6 +38,7 @@ from arms import (
     Remembered,
     Sheet,
     arm_folder,
+    counted,
     finish,
     parser_of,
     recipe_of,
@@ -95,18 +96,22 @@ def distinct_at(texts: Sequence[Sequence[str]], budget: int, n: int) -> float | 
     return distinct_n(kept, n)
 
 
-def diversity(arms: Mapping[int, Texts], prompts: Sequence[str], distances: Mapping[int, np.ndarray], places: Mapping[
-    str, int
-]) -> dict[tuple[int, str], float | None]:  # fmt: skip
+def diversity(
+    told: Mapping[int, Mapping[str, Sequence[str]]],
+    prompts: Sequence[str],
+    distances: Mapping[int, np.ndarray],
+    places: Mapping[str, int],
+) -> dict[tuple[int, str], float | None]:
     """(principles, measure) → figure, of these prompts alone and in their order.
 
-    distances: principles → matrix of word distances, prompt by prompt, NaN where either has no revision.
+    told: principles → prompt's id → the words of its usable revision. distances: principles → matrix of word distances,
+    prompt by prompt in the order of `places`, NaN where either has no revision.
     """
-    told = {count: [words(texts[id]) for id in prompts if id in texts] for count, texts in arms.items()}
-    budget = min(sum(map(len, texts)) for texts in told.values())
+    spoken = {count: [texts[id] for id in prompts if id in texts] for count, texts in told.items()}
+    budget = min(sum(map(len, texts)) for texts in spoken.values())
     at = [places[id] for id in prompts]
     found: dict[tuple[int, str], float | None] = {}
-    for count, texts in told.items():
+    for count, texts in spoken.items():
         for n in (1, 2):
             found[count, f"distinct_{n}"] = distinct_at(texts, budget, n)
         between = distances[count][np.ix_(at, at)][np.triu_indices(len(at), 1)]
@@ -139,12 +144,15 @@ def measure(
     counts = sorted(revisions[0])
     places = {id: place for place, id in enumerate(prompts)}
     distances = [{count: word_distances(arms[count], prompts) for count in counts} for arms in revisions]
+    spoken = [
+        {count: {id: words(text) for id, text in texts.items()} for count, texts in arms.items()} for arms in revisions
+    ]
     generator = random.Random(0)
     halves = [generator.sample(list(prompts), max(1, len(prompts) // 2)) for _ in range(resamples)]
 
     def over_seeds(chosen: Sequence[str]) -> dict[tuple[int, str], float | None]:
         """Mean over the seeds in which every constitution has the figure."""
-        told = [diversity(arms, chosen, far, places) for arms, far in zip(revisions, distances, strict=True)]
+        told = [diversity(arms, chosen, far, places) for arms, far in zip(spoken, distances, strict=True)]
         found: dict[tuple[int, str], float | None] = {}
         for name in DIVERSITY:
             whole = [seed for seed in told if all(seed[count, name] is not None for count in counts)]
@@ -171,7 +179,7 @@ def measure(
         for count in counts
         for name in SHARES
     }
-    alone = [diversity(arms, prompts, far, places) for arms, far in zip(revisions, distances, strict=True)]
+    alone = [diversity(arms, prompts, far, places) for arms, far in zip(spoken, distances, strict=True)]
     by_count = []
     for count in counts:
         row: dict[str, Any] = {"principles": count, "revisions": sum(len(arms[count]) for arms in revisions)}
@@ -181,7 +189,7 @@ def measure(
         for name in SHARES:
             value, interval = clusters.mean(flags[count, name])
             row[name] = {"value": value, "interval": interval}
-        row["words"] = _mean([len(words(text)) for arms in revisions for text in arms[count].values()])
+        row["words"] = _mean([len(text) for arms in spoken for text in arms[count].values()])
         by_count.append(row)
     fewest, most = counts[0], counts[-1]
     difference: dict[str, Any] = {}
@@ -253,7 +261,7 @@ def sheets(result: Mapping[str, Any]) -> list[Sheet]:
         (row["principles"], *(shown(row[name]["value"], row[name]["interval"]) for name in names), _plain(row["words"]))
         for row in result["by_count"]
     ]
-    size = f"{result['prompts']} prompts, {result['seeds']} seeds, {result['author']}"
+    size = f"{result['prompts']} prompts, {counted(result['seeds'], 'seed')}, {result['author']}; diversity in halves"
     change = result["difference"]
     gaps = [(_said(n), shown(change[n]["value"], change[n]["interval"]), change[n]["verdict"]) for n in names]
     spread = [
