@@ -306,7 +306,7 @@ def test_what_cannot_be_run_is_said_in_a_sentence(bench, folder, capsys):
 
     with pytest.raises(SystemExit, match="Run the same command again"):
         arms.run_main(interrupted)
-    # a failed request is asked again by the next start, and that one alone
+    # what failed is no revision without a fault: nothing is measured while a reply is missing
     script(folder, {"match": DIRECT, "in": "last", "fail": "down"})
     with pytest.raises(RunError, match="6 requests had no answer"):
         run(principles, capsys, "--prompts", "6", "--seeds", "1")
