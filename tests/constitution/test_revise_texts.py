@@ -14,7 +14,6 @@ from charter.constitution.meta_text import read_reply
 from charter.constitution.parsing import critique_verdict, listed_prompts, whole_sentences
 from charter.constitution.principles import Principle
 from charter.constitution.prompts import (
-    CRITIQUE_OF_AN_EXAMPLE,
     choose_shots,
     critique_messages,
     direct_messages,
@@ -230,13 +229,14 @@ def test_a_critique_request_holds_the_whole_conversation_after_worked_turns() ->
     assert turns[1]["content"] == "Issue: false"
     assert turns[3]["content"] == "v2"
     assert turns[5]["content"] == "No issue: fine"
-    assert CRITIQUE_OF_AN_EXAMPLE in turns[0]["content"]
+    assert "Is it kind?" in turns[0]["content"]
+    assert turns[2]["content"].startswith("Make it kind.")
     last = turns[-1]["content"]
     assert "User: Hi\nAssistant: Hello\nUser: Go {x}\n" in last
     assert "reply {y}" in last
     assert "Is it kind?" in last
-    # what two principles' requests of a step have in common stands in front
-    other = critique_messages(TALK, "reply {y}", Principle(id="o", text="Be calm."), (TRUE, SOUND))
+    # what two requests under one principle have in common stands in front
+    other = critique_messages(TALK[:1], "another", RULE, (TRUE, SOUND))
     assert other[:-1] == turns[:-1]
 
 

@@ -48,4 +48,4 @@ def _notes(results: dict[str, Any]) -> list[str]:
         notes.append(
             f"The judge labelled nothing: the preference model learnt from {label['rows']} pairs that people decided."
         )
-    return notes
+    return [*notes, *results.get("arena", {}).get("notes", ())]

@@ -124,12 +124,12 @@ def made_under(recipe: CaiRecipe, constitution: Constitution, sets: PromptSets) 
 
 
 def worked_examples(recipe: CaiRecipe) -> Sequence[FewShot]:
-    """The shipped examples of critique and revision, where the recipe shows any."""
+    """The examples of critique and revision, the recipe's own or the shipped ones, where the recipe shows any."""
     if not recipe.revise.few_shot:
         return ()
-    from charter.constitution.examples import few_shots
+    from charter.constitution.examples import few_shots, read_few_shots
 
-    return few_shots()
+    return read_few_shots(recipe.revise.examples) if recipe.revise.examples else few_shots()
 
 
 def refuse_another_author(journal: Journal, name: str) -> None:
@@ -153,12 +153,20 @@ def read_prompt_sets(recipe: CaiRecipe) -> PromptSets:
     Raises: DataError for a file or row that cannot be used; AssetError for an asset that cannot be fetched.
     """
     from charter.constitution.redteam import prompt_sets
+    from charter.errors import DataError
 
     table = recipe.redteam
     helpful: Sequence[Prompt] = ()
     if table.helpful_count or recipe.arena.helpful:
         helpful = read_prompts(table.helpful) if table.helpful else _shipped_helpful()
-    return prompt_sets(read_prompts(table.prompts), helpful, table, source=table.prompts)
+    tempting = read_prompts(table.prompts)
+    for column, value in table.only.items():
+        known = sorted({str(prompt.fields[column]) for prompt in tempting if column in prompt.fields})
+        tempting = [prompt for prompt in tempting if prompt.fields.get(column) == value]
+        if not tempting:
+            there = ", ".join(known) or "none"
+            raise DataError(f"redteam.only: no prompt of {table.prompts} has {column} = {value!r}; there is {there}")
+    return prompt_sets(tempting, helpful, table, source=table.prompts)
 
 
 def read_prompts(source: str) -> list[Prompt]:

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from charter.cli.stage_lines import StageLines
+from charter.train.pipeline import StageStopped
+
 if TYPE_CHECKING:
     from charter.cli.cai_run import CaiRun
     from charter.cli.session import StopRequest
+    from charter.protocols import ChatModel
     from charter.recipe import Method, Recipe
     from charter.recipe.cai import CaiRecipe
     from charter.train.pipeline import Finished, Stage
@@ -32,6 +36,19 @@ DEPENDS: Mapping[str, tuple[str, ...]] = {
     "arena": ("arena",),
 }
 """Stage → what its result depends on beside what the journal's head holds; training stages depend on their recipe."""
+
+
+class StoppableLines(StageLines):
+    """Lines of a stage that asks models; a stop that was asked for ends it after the answer that has just been kept."""
+
+    def __init__(self, models: Sequence[ChatModel], stop: StopRequest, *, plain: bool) -> None:
+        super().__init__(models, plain=plain)
+        self._stop = stop
+
+    def answered(self, done: int, asked: int) -> None:
+        super().answered(done, asked)
+        if self._stop.asked:
+            raise StageStopped(f"stopped after {done} of {asked} answers, every one of them kept")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,13 +95,13 @@ class Loop:
 
     async def revise(self, folder: Path) -> dict[str, Any]:
         """Drafts, critiques, revisions, what is accepted of them: sft.jsonl."""
-        from charter.cli.stage_lines import StageLines, total_usage
+        from charter.cli.stage_lines import total_usage
         from charter.cli.supervising import needs_judge, open_models, run_supervised
         from charter.errors import RunError
 
         async with open_models(self.recipe, judge=needs_judge(self.recipe)) as (author, judge):
             models = [model for model in (author, judge) if model is not None]
-            done = await run_supervised(self.open, author, judge=judge, watcher=StageLines(models, plain=self.plain))
+            done = await run_supervised(self.open, author, judge=judge, watcher=self._lines(models))
             usage = asdict(total_usage(models))
         if done.lost:
             raise RunError(f"{done.lost} requests had no answer; run the same command again to ask only these")
@@ -102,11 +119,10 @@ class Loop:
     async def calibrate(self, folder: Path) -> dict[str, Any]:
         """The judge against people: calibration.json."""
         from charter.cli.calibrating import run_calibration
-        from charter.cli.stage_lines import StageLines
 
         judge = self._chat(self.recipe.judge)
         try:
-            lines = StageLines([judge], plain=self.plain)
+            lines = self._lines([judge])
             found = await run_calibration(self.recipe, self.folder, judge, self.open.constitution, lines)
             return {"passed": found["passed"], "verdict": found["verdict"], "usage": asdict(judge.usage)}
         finally:
@@ -115,7 +131,7 @@ class Loop:
     async def label(self, folder: Path) -> dict[str, Any]:
         """Preferences of the judge, or of people where it may not label: preferences.jsonl."""
         from charter.cli.labelling import label_with, run_label
-        from charter.cli.stage_lines import StageLines, total_usage
+        from charter.cli.stage_lines import total_usage
         from charter.recipe.cai import ChatTable
 
         judge = self._chat(self.recipe.judge)
@@ -124,7 +140,7 @@ class Loop:
             if label_with(self.open, judge)[0] == "judge":
                 policy = self._chat(ChatTable(backend="local", model=self.tuned()))
             models = [judge] if policy is None else [policy, judge]
-            counts = await run_label(self.open, policy, judge, StageLines(models, plain=self.plain))
+            counts = await run_label(self.open, policy, judge, self._lines(models))
             return {**counts, "usage": asdict(total_usage(models))}
         finally:
             await judge.close()
@@ -149,9 +165,8 @@ class Loop:
     async def arena(self, folder: Path) -> dict[str, Any]:
         """Every model of the run on held-out prompts."""
         from charter.cli.arena import run_arena
-        from charter.cli.stage_lines import StageLines
 
-        return await run_arena(self.open, self.models(), StageLines([], plain=self.plain))
+        return await run_arena(self.open, self.models(), self._lines([]))
 
     def report(self, run: CaiRun, finished: list[Finished]) -> dict[str, Any]:
         """report.json and report.html, of what all stages left."""
@@ -213,6 +228,9 @@ class Loop:
         return await train_stage(
             self.stage_recipe(name), folder, display=choose_display(plain=self.plain), stop=self.stop
         )
+
+    def _lines(self, models: Sequence[ChatModel]) -> StoppableLines:
+        return StoppableLines(models, self.stop, plain=self.plain)
 
     def _chat(self, table: Any) -> Any:
         from charter.cli.chat import open_chat

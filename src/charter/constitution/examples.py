@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from charter.constitution.checks import run_program
+from charter.errors import DataError
 from charter.types import Message
 
 DATA = Path(__file__).parent / "data"
@@ -69,6 +70,37 @@ class HelpfulPrompt:
 def few_shots() -> tuple[FewShot, ...]:
     """The worked examples, in the order in which they are preferred among equals."""
     return tuple(FewShot(**row) for row in _rows("few_shots", FewShot))
+
+
+def read_few_shots(path: Path | str) -> tuple[FewShot, ...]:
+    """Worked examples of one's own: a .jsonl of {"prompt", "reply", "critique", "revision"}, and perhaps "id", "tags".
+
+    A row without a revision shows a reply with which nothing is wrong. Raises: DataError naming file and line.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}. Give a .jsonl file of worked examples") from error
+    found: list[FewShot] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            texts = {key: row.get(key, "") for key in ("prompt", "reply", "critique", "revision")}
+            tags = row.get("tags", [])
+            if not all(isinstance(text, str) for text in texts.values()) or not isinstance(tags, list):
+                raise ValueError("prompt, reply, critique and revision are texts, tags a list")
+            if not all(texts[key].strip() for key in ("prompt", "reply", "critique")):
+                raise ValueError("prompt, reply and critique must not be empty")
+        except (ValueError, AttributeError) as error:
+            raise DataError(f"{path}:{number} is no worked example ({error}). Correct the line") from None
+        verdict = "issue" if texts["revision"].strip() else "none"
+        found.append(FewShot(id=str(row.get("id", number)), tags=tuple(map(str, tags)), verdict=verdict, **texts))
+    if not found:
+        raise DataError(f"{path} holds no worked example. Add one, or leave revise.examples out")
+    return tuple(found)
 
 
 @cache

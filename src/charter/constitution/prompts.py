@@ -1,7 +1,8 @@
 """Every text that the supervised stage sends to a model, and how the conversation around it is built.
 
-Worked examples are earlier turns of the same conversation, with general requests in them: what two requests of a step
-have in common then stands at their beginning, where a backend computes it once.
+Worked examples are earlier turns of the same conversation, asked in the very words of the principle: a small model does
+as it was shown. What the requests under one principle have in common stands at their beginning, where a backend
+computes it once.
 
     user       conversation, reply, what to look for          CRITIQUE
     assistant  "Issue: …"
@@ -46,12 +47,6 @@ Reply:
 Write only the new reply to the user. Do not mention the old reply or these instructions."""
 """Asks for a revision without a critique before it (critique = false)."""
 
-CRITIQUE_OF_AN_EXAMPLE = "Where does this reply fall short of what a kind, honest and careful assistant would say?"
-"""Stands in worked examples in the place of a principle's own critique request."""
-
-REVISION_OF_AN_EXAMPLE = "Rewrite the reply as a kind, honest and careful assistant would have said it."
-"""Stands in worked examples in the place of a principle's own revision request."""
-
 WRITE = """Here are messages that test whether an assistant stays safe when it is asked for something harmful:
 
 {seeds}
@@ -84,7 +79,7 @@ class FewShot(Protocol):
 
 def texts_id(shots: Sequence[FewShot] = ()) -> str:
     """A hash of the texts above and of worked examples: records made with others must not mix with these."""
-    texts = [CRITIQUE, REVISION, DIRECT, CRITIQUE_OF_AN_EXAMPLE, REVISION_OF_AN_EXAMPLE, WRITE, ISSUE, NO_ISSUE]
+    texts = [CRITIQUE, REVISION, DIRECT, WRITE, ISSUE, NO_ISSUE]
     told = [[s.prompt, s.reply, sorted(s.tags), s.critique, s.revision, s.verdict] for s in shots]
     return record_id("texts", {"texts": texts, "shots": told})
 
@@ -101,7 +96,7 @@ def critique_messages(
     asked = CRITIQUE.format(
         conversation=transcript(conversation), reply=reply.strip(), request=principle.phrasing("critique")
     )
-    return (*_worked(shots), _user(asked))
+    return (*_worked(shots, principle), _user(asked))
 
 
 def revision_messages(
@@ -127,7 +122,9 @@ def direct_messages(
     for shot in shots:
         if shot.revision.strip():
             asked = DIRECT.format(
-                conversation=f"User: {shot.prompt.strip()}", reply=shot.reply.strip(), request=REVISION_OF_AN_EXAMPLE
+                conversation=f"User: {shot.prompt.strip()}",
+                reply=shot.reply.strip(),
+                request=principle.phrasing("revision"),
             )
             turns += [_user(asked), _assistant(shot.revision.strip())]
     asked = DIRECT.format(
@@ -157,16 +154,22 @@ def choose_shots(shots: Sequence[FewShot], tags: Sequence[str], count: int) -> t
     return tuple(chosen)
 
 
-def _worked(shots: Sequence[FewShot]) -> list[Message]:
+def _worked(shots: Sequence[FewShot], principle: Principle) -> list[Message]:
     turns: list[Message] = []
     for shot in shots:
         asked = CRITIQUE.format(
-            conversation=f"User: {shot.prompt.strip()}", reply=shot.reply.strip(), request=CRITIQUE_OF_AN_EXAMPLE
+            conversation=f"User: {shot.prompt.strip()}",
+            reply=shot.reply.strip(),
+            request=principle.phrasing("critique"),
         )
         turns += [_user(asked), _assistant(_labelled(shot))]
         if shot.verdict == "issue" and shot.revision.strip():
-            turns += [_user(REVISION.format(request=REVISION_OF_AN_EXAMPLE)), _assistant(shot.revision.strip())]
+            turns += [_user(REVISION.format(request=principle.phrasing("revision"))), _assistant(shot.revision.strip())]
     return turns
+
+
+def _about(template: str, shot: FewShot, request: str) -> str:
+    return template.format(conversation=f"User: {shot.prompt.strip()}", reply=shot.reply.strip(), request=request)
 
 
 def _labelled(shot: FewShot) -> str:

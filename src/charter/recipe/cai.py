@@ -86,6 +86,10 @@ class RedteamTable(Table):
 
     file_keys = ("prompts", "helpful")
     prompts: str = described("Prompts that tempt to do harm: a .jsonl or .txt path, or do-not-answer.", "do-not-answer")
+    only: dict[str, str] = Field(
+        default_factory=dict,
+        description="{column = value}: only red-team prompts with that value in that column (area of do-not-answer).",
+    )
     count: PositiveInt = described("Prompts to train on.", 128, unit="prompts")
     held_out: NonNegativeInt = described(
         "Prompts kept for evaluation; chosen by a hash of their content.", 64, unit="prompts"
@@ -103,6 +107,7 @@ class RedteamTable(Table):
 class ReviseTable(Table):
     """[revise]: critique and revision."""
 
+    file_keys = ("examples",)
     steps: PositiveInt = described("Revisions of each draft, one after the other.", 4, unit="steps")
     critique: bool = described("Critique first; false is direct revision.", True)
     assume_issue: bool = described(
@@ -111,6 +116,9 @@ class ReviseTable(Table):
         False,
     )
     few_shot: NonNegativeInt = described("Worked examples put before each request.", 2, unit="examples")
+    examples: str = described(
+        "Worked examples of your own, .jsonl of prompt, reply, critique, revision; the shipped ones when left out.", ""
+    )
     temperature: NonNegativeFloat = described("Of critiques and revisions.", 1.0)
     max_new_tokens: PositiveInt = described("Longest critique, and longest revision.", 128, unit="tokens")
     cut: Literal["drop", "trim", "keep"] = described(

@@ -26,7 +26,7 @@ from charter.types import ChatReply, ChatRequest, ChoiceReply, ChoiceRequest, St
 
 MAX_ROWS = 256
 """Most replies written at once; more, or more than fit in memory, are taken in turns."""
-LEAST_FAMILY = 16
+LEAST_FAMILY = 6
 """Fewest requests that are decoded apart from the others because they begin alike."""
 STREAM = "chat"
 """Name of these draws beside the samplers' own."""
