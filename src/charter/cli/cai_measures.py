@@ -32,11 +32,12 @@ def held_out_measure(recipe: CaiRecipe) -> BagOfWords:
     return BagOfWords.fit(human_pairs(table.data, min_gap=table.min_gap, part="evaluation"))
 
 
-def measure_preference_model(recipe: CaiRecipe, folder: Path) -> dict[str, Any]:
+def measure_preference_model(recipe: CaiRecipe, folder: Path) -> dict[str, Any] | None:
     """The run's preference model on human pairs of prompts that it did not learn from, beside what it must beat.
 
-    Returns: {"name", "accuracy", "interval", "ece", "brier", "n", "prompts", "refusal_free", "baselines": [the same of
-        a bag of words fitted to the same pairs, of shorter wins and of the refusal wins]}; intervals draw prompts.
+    Returns: None where no such pair is left; else {"name", "accuracy", "interval", "ece", "brier", "n", "prompts",
+        "refusal_free", "baselines": [the same of a bag of words fitted to the same pairs, of shorter wins and of the
+        refusal wins]}; intervals draw prompts.
     """
     from charter.cli.human_pairs import human_pairs
     from charter.cli.reward_builders import open_scorer, scorer_folder
@@ -55,6 +56,8 @@ def measure_preference_model(recipe: CaiRecipe, folder: Path) -> dict[str, Any]:
         for pair in human_pairs(table.data, min_gap=table.min_gap, part="evaluation")
         if pair.p != 0.5 and pair.prompt.messages[-1]["content"] not in known
     ]
+    if not pairs:
+        return None
     scorer = open_scorer(scorer_folder(str(folder / "preference")), recipe.learner.device, recipe.learner.dtype)
     words = WordsScorer(BagOfWords.fit(learnt))
     ours = Verdicts(name="preference model", kind="model", p=_said(scorer, pairs))

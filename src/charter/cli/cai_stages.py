@@ -258,7 +258,7 @@ def policy_prompts(run: CaiRun) -> list[dict[str, Any]]:
 
     return [
         {
-            "id": prompt.id, "messages": [dict(message) for message in prompt.messages],
+            "id": prompt.id, "prompt": [dict(message) for message in prompt.messages],
             "purpose": str(prompt.fields["purpose"]),
         }
         for prompt in read_prompts(str(run.folder / "redteam.jsonl"))

@@ -127,14 +127,14 @@ def label_prompts(run: CaiRun) -> list[Prompt]:
 
 
 def human(recipe: CaiRecipe) -> Sequence[Pair]:
-    """The recipe's human pairs, none where it names none; of the harm ratings only the part that is trained on."""
+    """The recipe's human pairs, none where it names none; of those that also measure, only the part to train on."""
     from charter.cli.human_pairs import HARM_RATINGS, human_pairs
 
     source = recipe.label.human
     if not source:
         return ()
-    rated = source == HARM_RATINGS
-    return human_pairs(source, min_gap=recipe.calibrate.min_gap, part="train" if rated else None)
+    measures = source in (HARM_RATINGS, recipe.calibrate.data)
+    return human_pairs(source, min_gap=recipe.calibrate.min_gap, part="train" if measures else None)
 
 
 def policy_model(folder: Path, given: str | None, model: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -98,6 +99,8 @@ def prepare(inputs: Inputs, learner: PreferenceLearner, folder: Path) -> HeldOut
         everything = [pair for pair in (*pairs.train.items, *pairs.held_out) if pair.id in seen]
         wanted = replies_by_prompt(trees_of(recipe, everything, learner.policy))
         if missing := store.missing([tree] for tree in wanted):
+            replies = sum(len(tree.branches) for trees in missing for tree in trees)
+            print(f"working out the backbone's states of {replies} replies, once", file=sys.stderr, flush=True)
             store.add(missing, learner.closing)
         learner.features = store
 

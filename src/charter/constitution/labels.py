@@ -123,10 +123,13 @@ def judged_rows(
 
 
 def human_rows(pairs: Sequence[Pair], labels: Labels) -> list[Row]:
-    """The rows of pairs that people decided; their labels are as given, or hard."""
+    """The rows of pairs that people decided; their labels are as given, or hard.
+
+    Ordered by a hash of their ids, so that the first rows are a fair sample where a trainer takes no more (data.size).
+    """
     return [
         _row(pair.id, pair.prompt.messages, pair.a, pair.b, pair.p, hard=labels == "hard")
-        for pair in pairs
+        for pair in sorted(pairs, key=lambda pair: _order(pair.id))
         if pair.p != 0.5
     ]
 
