@@ -46,6 +46,6 @@ def _notes(results: dict[str, Any]) -> list[str]:
     label = results.get("label")
     if label and label["labelled_by"] == "human":
         notes.append(
-            f"The judge labelled nothing: the preference model learnt from {label['rows']} pairs that people decided."
+            f"The judge labelled nothing: people decided all {label['rows']} pairs to learn a preference from."
         )
     return [*notes, *results.get("arena", {}).get("notes", ())]

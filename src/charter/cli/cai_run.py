@@ -166,14 +166,7 @@ def read_prompt_sets(recipe: CaiRecipe) -> PromptSets:
         if not tempting:
             there = ", ".join(known) or "none"
             raise DataError(f"redteam.only: no prompt of {table.prompts} has {column} = {value!r}; there is {there}")
-    sets = prompt_sets(tempting, helpful, table, source=table.prompts)
-    if not sets.redteam.train:
-        raise DataError(
-            f"{table.prompts}: none of its {len(tempting)} prompts is left to train on: {len(sets.redteam.held_out)} "
-            f"are held out and {sets.redteam.near_held_out} nearly repeat one of those. Hold out fewer "
-            "(redteam.held_out), or give prompts that differ"
-        )
-    return sets
+    return prompt_sets(tempting, helpful, table, source=table.prompts)
 
 
 def read_prompts(source: str) -> list[Prompt]:

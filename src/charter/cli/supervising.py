@@ -112,6 +112,7 @@ async def run_supervised(
     from charter.cli.cai_run import refuse_another_author, worked_examples
     from charter.constitution.exporting import jsonl_bytes, parquet_bytes
     from charter.constitution.supervised import supervise
+    from charter.errors import DataError
     from charter.run.atomic import write_bytes, write_text
 
     recipe = run.recipe
@@ -119,6 +120,12 @@ async def run_supervised(
     if prefer is None and judge is not None:
         prefer = prefer_by(run, judge, watcher)
     sets = await gather_prompts(run, author, watcher)
+    if not sets.prompts:
+        raise DataError(
+            f"{recipe.redteam.prompts}: no prompt is left to train on: {len(sets.redteam.held_out)} are held out and "
+            f"{sets.redteam.near_held_out} nearly repeat one of those. Hold out fewer (redteam.held_out), or give "
+            "prompts that differ"
+        )
     done = await supervise(
         sets, author=author, constitution=run.constitution, journal=run.journal, redteam=recipe.redteam,
         settings=recipe.revise, seed=recipe.seed, draw=run.draw, shots=worked_examples(recipe), prefer=prefer,
