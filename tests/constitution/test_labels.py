@@ -104,9 +104,11 @@ def human_pair(n: int, p: float = 0.9) -> Pair:
 
 def test_human_rows_are_turned_to_their_chosen_side():
     rows = human_rows([human_pair(0), human_pair(1, 0.1), human_pair(2, 0.5)], "clamped")
+    # in the order of their ids' hashes, whatever the order of the file
     assert [(row["id"], row["chosen"][0]["content"], row["p"]) for row in rows] == [
-        ("h0", "good 0", 0.9), ("h1", "bad 1", 0.9)
+        ("h1", "bad 1", 0.9), ("h0", "good 0", 0.9)
     ]  # fmt: skip
+    assert rows == human_rows([human_pair(1, 0.1), human_pair(0)], "clamped")
     assert [row["p"] for row in human_rows([human_pair(0)], "hard")] == [1.0]
 
 

@@ -85,7 +85,7 @@ def test_sampled_pairs_raise_the_reward(charter, grpo_recipe, tmp_path, left):
     assert unknown_metrics({key for row in found for key in row}) == []
 
 
-@pytest.mark.parametrize("kind", ["offline", "online"])
+@pytest.mark.parametrize("kind", ["offline", pytest.param("online", marks=pytest.mark.slow)])
 def test_killed_and_resumed_equals_uninterrupted(kill_and_resume, dpo_recipe, grpo_recipe, kind):
     recipe, steps = (dpo_recipe, 8) if kind == "offline" else (online(grpo_recipe), 6)
     kill_and_resume(recipe, steps, after=(4,), seed=kind)  # once: every start loads torch anew

@@ -106,7 +106,12 @@ def test_the_folder_is_a_sequence_classifier_of_transformers(charter, recipe, tm
 
 
 @pytest.mark.parametrize(
-    "layers", ["", "trainable_layers = 0", pytest.param("trainable_layers = 1", marks=pytest.mark.slow)]
+    "layers",
+    [
+        pytest.param("", marks=pytest.mark.slow),
+        "trainable_layers = 0",
+        pytest.param("trainable_layers = 1", marks=pytest.mark.slow),
+    ],
 )
 def test_killed_and_resumed_equals_uninterrupted(kill_and_resume, recipe, layers):
     recipe.write_text(recipe.read_text().replace("[preference]\n", f"[preference]\n{layers}\n"))

@@ -263,6 +263,7 @@ def test_too_few_examples_end_the_pipeline_with_the_count(charter, r1, tmp_path)
     assert "records made under another rejection" in refused.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_after_the_step_and_says_how_to_go_on(charter_process, charter, r1, tmp_path):
     run = tmp_path / "run"
     many = "stages.rules.run.steps=400"

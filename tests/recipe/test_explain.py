@@ -263,8 +263,13 @@ def test_these_verbs_import_nothing_heavy() -> None:
 def test_assets_are_listed_whether_here_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHARTER_CACHE", str(tmp_path))
     runner = CliRunner()
-    row, data = json.loads(runner.invoke(assets_cli.app, ["list", "--json"]).stdout)
-    assert (data["name"], data["kind"], data["licence"]) == ("humaneval", "data", "MIT")
+    row, *data = json.loads(runner.invoke(assets_cli.app, ["list", "--json"]).stdout)
+    assert [(one["name"], one["kind"], one["licence"]) for one in data] == [
+        ("humaneval", "data", "MIT"),
+        ("do-not-answer", "data", "Apache-2.0"),
+        ("harm-ratings", "data", "MIT"),
+        ("strongreject", "data", "MIT"),
+    ]
     assert (row["name"], row["licence"], row["path"]) == ("smollm2-135m", "Apache-2.0", None)
     assert "charter assets get smollm2-135m (93 MB)" in runner.invoke(assets_cli.app, ["list"]).stdout
     folder = tmp_path / "assets" / "smollm2-135m-0.1.2"

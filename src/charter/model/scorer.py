@@ -78,7 +78,15 @@ class PreferenceModel:
         return found
 
     def score_replies(self, messages: Sequence[Message], replies: Sequence[str]) -> list[float | str]:
-        """s of each reply to one prompt, in logits; for one that is too long, a text that says so."""
+        """s of each reply to one prompt, in logits; for one that is too long, a text that says so.
+
+        A reply that stands there twice is forwarded once, so that its score is the same to the last bit: a difference
+        by rounding would be an advantage.
+        """
+        told = dict(zip(known := list(dict.fromkeys(replies)), self._distinct(messages, known), strict=True))
+        return [told[reply] for reply in replies]
+
+    def _distinct(self, messages: Sequence[Message], replies: Sequence[str]) -> list[float | str]:
         found: list[float | str] = [""] * len(replies)
         fitting: dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]] = {}
         most = min(self.facts.max_tokens, self.policy.max_positions or self.facts.max_tokens)
