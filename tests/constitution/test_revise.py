@@ -536,7 +536,9 @@ def test_an_issue_can_be_taken_as_given(tmp_path: Path) -> None:
 
 def test_an_author_that_cannot_be_made_to_begin_says_so(tmp_path: Path) -> None:
     class Plain(ScriptedChat):
-        capabilities = frozenset({"generate"})
+        @property
+        def capabilities(self) -> frozenset[str]:
+            return frozenset({"generate"})
 
     model = Plain(lambda request: plain(*told(request), request), name="author")
     with pytest.raises(UsageError, match=r"revise\.assume_issue = true begins every critique"):

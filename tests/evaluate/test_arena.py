@@ -77,7 +77,9 @@ def test_the_same_reply_is_a_tie_that_nobody_is_asked_about():
     bout = hold(models=["x", "y"], prompts={"helpful": prompts("h", 6)}, answer=answer, prefer=prefer).bouts["helpful"]
     assert (bout.same, bout.decided) == (6, 6)
     assert [rating.elo for rating in bout.ratings] == pytest.approx([1000.0, 1000.0])
-    assert bout.ratings[0].interval[0] < 1000 < bout.ratings[0].interval[1]
+    interval = bout.ratings[0].interval
+    assert interval is not None
+    assert interval[0] < 1000 < interval[1]
 
 
 def test_three_models_meet_in_three_pairs():

@@ -44,6 +44,7 @@ def test_a_model_that_never_lost_has_a_finite_rating_and_an_interval_with_a_widt
     strong, weak = elo(games("x", "y", [1.0] * 12), models=["x", "y"])
     # odds (12 + 1/2) / (1/2) = 25
     assert strong.elo - weak.elo == pytest.approx(400 * math.log10(25), abs=1e-6)
+    assert strong.interval is not None
     low, high = strong.interval
     assert low < strong.elo < high
     assert high - low > 100
@@ -105,8 +106,9 @@ def test_neither_order_nor_names_of_sides_matter(seed: int):
 
 def test_more_prompts_narrow_the_interval_and_more_askings_of_one_prompt_do_not():
     def width(comparisons: list[Comparison]) -> float:
-        low, high = elo(comparisons, resamples=400, prior=0.1)[0].interval
-        return high - low
+        interval = elo(comparisons, resamples=400, prior=0.1)[0].interval
+        assert interval is not None
+        return interval[1] - interval[0]
 
     outcomes = [1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0]
     eight = games("x", "y", outcomes)
@@ -120,6 +122,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     for trial in range(60):
         outcomes = [float(chance.random() < 0.65) for _ in range(60)]
         one, _ = elo(games("x", "y", outcomes), resamples=150, seed=trial, models=["x", "y"])
+        assert one.interval is not None
         covered += one.interval[0] <= MEAN + truth / 2 <= one.interval[1]
     assert covered >= 51  # 95 % of 60 is 57; 51 or fewer have a chance under 1 %
 

@@ -68,9 +68,12 @@ def test_shares_are_shares_and_know_no_order(groups):
 
 def test_values_are_measured_without_limits_and_every_one_is_documented():
     monitors = Monitors(MonitorsTable())
-    for step in range(1, 9):
-        seen = monitors.observe(update(step, ("a b c d e",), ("x y z w v",), completions__mean_length=10.0 * step))
-        assert seen.stop is None
+    every = [
+        monitors.observe(update(step, ("a b c d e",), ("x y z w v",), completions__mean_length=10.0 * step))
+        for step in range(1, 9)
+    ]
+    assert all(seen.stop is None for seen in every)
+    seen = every[-1]
     assert seen.metrics == {
         "monitors/distinct_2": 1.0, "monitors/boilerplate": 0.0, "monitors/boilerplate_rise": 0.0,
         "monitors/length_drift": pytest.approx(80 / 30),  # the first five: 10 to 50, mean 30
