@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from charter.recipe.cai import CaiRecipe
 
 
+CAI_ORDER = ("redteam", "revise", "sft", "calibrate", "label", "preference", "policy", "arena")
+"""The stages of a constitutional recipe as `charter cai` runs them."""
+
+
 def staged_facts(recipe: PipelineRecipe | CaiRecipe) -> dict[str, Any]:
     """What a pipeline or a constitutional recipe will do, as data.
 
@@ -26,7 +30,8 @@ def staged_facts(recipe: PipelineRecipe | CaiRecipe) -> dict[str, Any]:
         stages = [_pipeline_stage(recipe, index) for index in range(len(recipe.stages))]
     else:
         check_recipe(recipe, cai_conflicts)
-        stages = [*_asking_stages(recipe), *_training_stages(recipe)]
+        by_name = {stage["name"]: stage for stage in (*_asking_stages(recipe), *_training_stages(recipe))}
+        stages = [by_name[name] for name in CAI_ORDER if name in by_name]
     measured = [stage for stage in stages if stage.get("memory")]
     largest = max(measured, key=lambda stage: stage["memory"]["peak_bytes"], default=None)
     notes = [note for stage in stages for note in stage.get("notes", ()) if note.startswith("no memory estimate")]
