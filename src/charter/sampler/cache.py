@@ -79,7 +79,7 @@ class GroupCache:
                 spans.append(TreeSpan(spans[-1].start + spans[-1].prefix if spans else 0, len(prompts[i]), ()))
             tokens = torch.tensor([t for i in pack for t in prompts[i]], device=policy.device)
             positions = torch.cat([torch.arange(len(prompts[i])) for i in pack]).to(policy.device)
-            layout = _Recording(TreeLayout(spans, policy.device))
+            layout = Recording(TreeLayout(spans, policy.device))
             hidden = policy.hidden(tokens, positions, layout)
             last.append(hidden[[span.start + span.prefix - 1 for span in spans]])
             for layer in range(layers):
@@ -188,7 +188,7 @@ class DecodeLayout:
         return self._masks[window]
 
 
-class _Recording:
+class Recording:
     """A layout that also keeps each layer's keys and values."""
 
     def __init__(self, inner: TreeLayout) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from charter.model.attention import AttentionSpec
 from charter.model.load import Policy
 from charter.model.prefix import TreeLayout, TreeSpan
+from charter.sampler.cache import Recording
 
 _FIRST_CAPACITY = 64
 _MEMORY_SHARE = 0.25
@@ -93,12 +94,12 @@ class TrunkCache:
             tokens = torch.tensor([*trunk, *(t for rest in rests[pack] for t in rest)], device=policy.device)
             places = [torch.arange(self.shared, self.shared + n) for n in lengths]
             positions = torch.cat([torch.arange(self.shared), *places]).to(policy.device)
-            layout = _Recording(TreeLayout(spans, policy.device))
+            layout = Recording(TreeLayout(spans, policy.device))
             last.append(policy.hidden(tokens, positions, layout)[[end - 1 for end in ends]])
             self._keep(layout, pack.start, lengths, ends)
         return torch.cat(last)
 
-    def _keep(self, layout: _Recording, first: int, lengths: Sequence[int], ends: Sequence[int]) -> None:
+    def _keep(self, layout: Recording, first: int, lengths: Sequence[int], ends: Sequence[int]) -> None:
         heads, size = self._size
         for layer in sorted(layout.seen):
             for kind, trunks, owns in (
@@ -189,15 +190,3 @@ class TrunkLayout:
                 hidden |= cache.shared + rests + cache.step - at >= window
             self._masks[window] = hidden[:, None, None, :]
         return self._masks[window]
-
-
-class _Recording:
-    """A layout that also keeps each layer's keys and values."""
-
-    def __init__(self, inner: TreeLayout) -> None:
-        self._inner = inner
-        self.seen: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, spec: AttentionSpec) -> Tensor:
-        self.seen[spec.layer] = key, value
-        return self._inner.attend(query, key, value, spec)
