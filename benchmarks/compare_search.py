@@ -78,6 +78,7 @@ def run_trial(source: Path, method: str, number: int, trial: Mapping[str, object
             return found
         raise SystemExit(f"{place} holds another trial ({found['trial']}): move it aside, or choose --folder")
     place.mkdir(parents=True, exist_ok=True)
+    _share_start(place, folder)
     write_recipe(source, method, overrides_of(method, trial, tokens), place / "recipe.toml")
     before = sample_quiet(1.0)
     with watching() as during:
@@ -95,6 +96,16 @@ def run_trial(source: Path, method: str, number: int, trial: Mapping[str, object
     }
     kept.write_text(json.dumps(row) + "\n", encoding="utf-8")
     return row
+
+
+def _share_start(place: Path, folder: Path) -> None:
+    """What the starting model does with the held-out prompts: the same for every trial, so it is judged once."""
+    name = f"start-seed{DEV_SEED}.json"
+    there = next(folder.glob(f"*/run/measured/{name}"), None)
+    mine = place / "run" / "measured" / name
+    if there is not None and not mine.is_file():
+        mine.parent.mkdir(parents=True, exist_ok=True)
+        mine.write_bytes(there.read_bytes())
 
 
 def main() -> None:

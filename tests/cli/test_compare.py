@@ -160,6 +160,12 @@ def test_tokens_learnt_from_are_those_the_learner_counted(record, place):
         assert column["tokens_backward"]["policy_learning"] == forwarded > 0
 
 
+def test_held_out_prompts_are_judged_once_and_not_in_the_process_that_is_measured(record, place):
+    for name in record["methods"]:
+        assert not (place / f"runs/c/{name}-seed1/evaluations").exists()
+    assert len(list((place / "runs/c/measured").glob("start-seed1.json"))) == 1
+
+
 def test_the_start_is_the_same_for_every_method(record):
     assert len({column["score_before"] for column in record["methods"].values()}) == 1
 

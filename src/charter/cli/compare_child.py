@@ -81,7 +81,9 @@ def train(folder: Path, name: str) -> int:
             write_text(note, json.dumps({**peaks, "baseline": baseline}) + "\n")
         return reached(rows, job["budget"])
 
-    outcome = run_recipe(recipe, own, resume=(own / "recipe.toml").is_file(), plain=True, stop=stop, enough=enough)
+    outcome = run_recipe(
+        recipe, own, resume=(own / "recipe.toml").is_file(), plain=True, stop=stop, enough=enough, judge=False
+    )
     return 0 if outcome.finished else STOPPED
 
 

@@ -115,7 +115,7 @@ def _notes(record: Record) -> list[str]:
         "Operations are counted by formula, as the mathematics needs them: 2 per weight and token forward, 4 backward, "
         "attention added, a prompt once per group; embedding tables are left out.",
         "The estimate has no allocator, no libraries and no interpreter in it; the measured peak has. The peak is the "
-        "process's own high-water mark over its training, held-out evaluation included.",
+        "process's own high-water mark over its training; held-out prompts are judged in another process.",
         "The KL is KL(trained ‖ start) on held-out prompts, from completions that the trained policy drew; k1 may be "
         "below 0 by chance, k3 cannot.",
     ]

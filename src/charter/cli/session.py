@@ -95,10 +95,12 @@ async def train(
     display: Display,
     stop: StopRequest,
     enough: Enough | None = None,
+    judge: bool = True,
 ) -> Outcome:
     """Run a recipe in `folder` to its last step, from the start or from its newest whole checkpoint.
 
     enough: asked before the first step and after each; the run ends there, as after its last step, once it says so.
+    judge: whether it is evaluated on its held-out prompts; False where another process judges it.
     Raises StoreError for a folder that is in use, holds another run, or cannot be resumed by this recipe;
     RewardError when the start-up probe or too many rewards fail; DivergedError after three steps in a row that
     were not finite, with everything saved. A run that cannot begin (no such model, a prompt too long) leaves no run.
@@ -107,7 +109,7 @@ async def train(
     store = _open_store(inputs, folder, resume)
     try:
         try:
-            run, start = await _begin(inputs, store, folder, display)
+            run, start = await _begin(inputs, store, folder, display, judge)
         except BaseException:
             worked_out = [*folder.glob("features-*"), *folder.glob("reference")]  # which --resume goes on with
             if not began_before and not worked_out:
@@ -156,7 +158,7 @@ def _open_store(inputs: Inputs, folder: Path, resume: bool) -> RunStore:
     return store
 
 
-async def _begin(inputs: Inputs, store: RunStore, folder: Path, display: Display) -> tuple[_Run, int]:
+async def _begin(inputs: Inputs, store: RunStore, folder: Path, display: Display, judge: bool) -> tuple[_Run, int]:
     """Load what the run needs, at the step where it goes on."""
     recipe = inputs.recipe
     if inputs.rubric is not None and inputs.prompts is not None:
@@ -189,7 +191,7 @@ async def _begin(inputs: Inputs, store: RunStore, folder: Path, display: Display
     reference: ReferenceLogprobs | None = None
     if isinstance(learner, PreferenceLearner):
         held_out = prepare(inputs, learner, folder)
-    elif inputs.prompts is not None and inputs.rubric is not None and inputs.prompts.held_out:
+    elif judge and inputs.prompts is not None and inputs.rubric is not None and inputs.prompts.held_out:
         held_out = HeldOut(
             recipe=recipe, prompts=inputs.prompts.held_out, sampler=sampler, reward=inputs.rubric, monitors=monitoring
         )

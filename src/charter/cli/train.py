@@ -85,11 +85,12 @@ def run_recipe(
     plain: bool = False,
     stop: StopRequest | None = None,
     enough: Enough | None = None,
+    judge: bool = True,
 ) -> Outcome:
     """Train; the first Ctrl-C (or SIGTERM) asks the run to stop after its step, the second raises KeyboardInterrupt.
 
     stop: asked from elsewhere, where this is not the main thread and sees no signals. enough: ends the run before its
-    last step, where a budget is spent.
+    last step, where a budget is spent. judge: whether held-out prompts are evaluated.
     """
     import asyncio
 
@@ -101,7 +102,15 @@ def run_recipe(
     stop = stop or StopRequest()
     with stopping(stop):
         return asyncio.run(
-            train(inputs, folder, resume=resume, display=choose_display(plain=plain), stop=stop, enough=enough)
+            train(
+                inputs,
+                folder,
+                resume=resume,
+                display=choose_display(plain=plain),
+                stop=stop,
+                enough=enough,
+                judge=judge,
+            )
         )
 
 
