@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from charter.cli import arena
+from charter.cli import arena, contests
 from charter.cli.app import app
 from charter.cli.cai_run import open_cai_run
 from charter.cli.contests import run_arena
@@ -154,7 +154,7 @@ def test_the_verb_prints_and_leaves_its_result(recipe, monkeypatch):
     async def held(run, models, watcher):
         return await run_arena(run, models, watcher, open_model=lambda place: ScriptedChat(Path(f"{place}.jsonl")))
 
-    monkeypatch.setattr(arena, "run_arena", held)
+    monkeypatch.setattr(contests, "run_arena", held)
     done = CliRunner().invoke(app, ["arena", str(recipe), "--run-dir", "run", "--json", "--plain"])
     assert done.exit_code == 0, done.exception
     printed = json.loads(done.stdout)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from charter.cli.cai_run import CaiRun
-    from charter.constitution.watching import Watcher
     from charter.recipe.cai import CaiRecipe
 
 RESULT = "arena.json"
@@ -33,32 +30,20 @@ def command(
     import asyncio
 
     from charter.cli.cai_run import folder_of, open_cai_run
+    from charter.cli.contests import run_arena
+    from charter.cli.going_on import command_line, going_on
     from charter.cli.stage_lines import StageLines
-    from charter.errors import BudgetError, RunError
     from charter.recipe import load_cai_recipe
     from charter.run.atomic import write_text
 
     loaded = load_cai_recipe(recipe, overrides or ())
-    words = ["charter", "arena", recipe, *(overrides or []), *(["--run-dir", run_dir] if run_dir else [])]
-    again = shlex.join(words)
     folder = folder_of(loaded, recipe, run_dir)
     models = models_of(loaded, folder)
     with open_cai_run(loaded, folder) as run:
-        try:
+        with going_on(command_line("arena", recipe, overrides, run_dir), "What was answered is kept."):
             found = asyncio.run(run_arena(run, models, StageLines([], plain=plain)))
-        except BudgetError as error:
-            raise BudgetError(f"{error}\nWhat was answered is kept. Go on with:\n  {again}") from None
-        except KeyboardInterrupt:
-            raise RunError(f"stopped; what was answered is kept. Go on with:\n  {again}") from None
         write_text(run.folder / RESULT, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else render_arena(found))
-
-
-async def run_arena(run: CaiRun, models: Mapping[str, str], watcher: Watcher) -> dict[str, Any]:
-    """The arena as a stage of a run: see `charter.cli.contests.run_arena`."""
-    from charter.cli import contests
-
-    return await contests.run_arena(run, models, watcher)
 
 
 def models_of(recipe: CaiRecipe, folder: Path) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,20 +26,16 @@ def command(
     Run it again to go on where it was stopped: nothing is asked or trained twice.
     """
     from charter.cli.cai_run import folder_of
+    from charter.cli.going_on import command_line, going_on
     from charter.cli.train import move_aside
-    from charter.errors import BudgetError
     from charter.recipe import load_cai_recipe
-    from charter.train.pipeline import StageStopped
 
     loaded = load_cai_recipe(recipe, overrides or ())
     folder = folder_of(loaded, recipe, run_dir)
     if replace:
         move_aside(folder)
-    again = shlex.join(["charter", "cai", recipe, *(overrides or []), *(["--run-dir", run_dir] if run_dir else [])])
-    try:
+    with going_on(command_line("cai", recipe, overrides, run_dir), f"Everything so far is in {folder}."):
         report = run_cai(loaded, folder, plain=plain)
-    except (StageStopped, BudgetError) as error:
-        raise type(error)(f"{error}\nEverything so far is in {folder}. Go on with:\n  {again}") from None
     typer.echo(json.dumps(report, indent=2, ensure_ascii=False) if as_json else closing(report, folder))
 
 
@@ -53,13 +48,14 @@ def run_cai(recipe: CaiRecipe, folder: Path, *, plain: bool = False, stop: StopR
     """
     import asyncio
 
+    from charter.cli.cai_run import open_cai_run
     from charter.cli.cai_stages import Loop
     from charter.cli.session import StopRequest
     from charter.cli.train import stopping
 
     stop = stop or StopRequest()
-    with stopping(stop):
-        return asyncio.run(Loop(recipe=recipe, folder=folder, plain=plain, stop=stop).run())
+    with stopping(stop), open_cai_run(recipe, folder) as run:
+        return asyncio.run(Loop(run=run, plain=plain, stop=stop).finish())
 
 
 def closing(report: dict[str, Any], folder: Path) -> str:

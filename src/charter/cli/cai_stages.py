@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from charter.protocols import ChatModel
     from charter.recipe import Method, Recipe
     from charter.recipe.cai import CaiRecipe
-    from charter.train.pipeline import Finished, Stage
+    from charter.train.pipeline import Stage
 
 PREFERENCE = "@preference"
 """How a reward of the policy stage names the preference model that the run made."""
@@ -51,29 +51,33 @@ class StoppableLines(StageLines):
             raise StageStopped(f"stopped after {done} of {asked} answers, every one of them kept")
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Loop:
-    """One constitutional run in progress."""
+    """One constitutional run in progress. run: open, and held against other writers."""
 
-    recipe: CaiRecipe
-    folder: Path
+    run: CaiRun
     plain: bool
     stop: StopRequest
-    _run: CaiRun | None = field(default=None, init=False)
 
-    async def run(self) -> dict[str, Any]:
-        """Every stage in turn. Returns: the report."""
-        from charter.cli.cai_run import open_cai_run
+    @property
+    def recipe(self) -> CaiRecipe:
+        return self.run.recipe
+
+    @property
+    def folder(self) -> Path:
+        return self.run.folder
+
+    async def finish(self) -> dict[str, Any]:
+        """Every stage that is not finished, in turn; then report.json and report.html. Returns: the report."""
+        from charter.cli.cai_report import report_of
         from charter.cli.pipeline import announce
+        from charter.cli.report_page import write_report
         from charter.cli.stage import run_in_folder
 
-        with open_cai_run(self.recipe, self.folder) as run:
-            self._run = run
-            try:
-                finished = await run_in_folder(self.stages(), self.folder, announce, lock=False)
-            finally:
-                self._run = None
-            return self.report(run, finished)
+        finished = await run_in_folder(self.stages(), self.folder, announce, lock=False)
+        report = report_of(self.run, finished)
+        write_report(self.folder, report)
+        return report
 
     def stages(self) -> list[Stage]:
         """The stages that this recipe asks for, in their order."""
@@ -95,14 +99,10 @@ class Loop:
 
     async def revise(self, folder: Path) -> dict[str, Any]:
         """Drafts, critiques, revisions, what is accepted of them: sft.jsonl."""
-        from charter.cli.stage_lines import total_usage
-        from charter.cli.supervising import needs_judge, open_models, run_supervised
+        from charter.cli.supervising import open_and_supervise
         from charter.errors import RunError
 
-        async with open_models(self.recipe, judge=needs_judge(self.recipe)) as (author, judge):
-            models = [model for model in (author, judge) if model is not None]
-            done = await run_supervised(self.open, author, judge=judge, watcher=self._lines(models))
-            usage = asdict(total_usage(models))
+        done, usage = await open_and_supervise(self.run, self._lines)
         if done.lost:
             raise RunError(f"{done.lost} requests had no answer; run the same command again to ask only these")
         if self.recipe.stages.sft is not None and not done.sft.rows:
@@ -110,7 +110,7 @@ class Loop:
                 f"no revision was accepted and nothing else is there to imitate; {self.folder / 'funnel.json'} says "
                 "where it went. Ask for more prompts or steps, or loosen revise.accept"
             )
-        return {"rows": len(done.sft.rows), "usage": usage}
+        return {"rows": len(done.sft.rows), "usage": asdict(usage)}
 
     async def sft(self, folder: Path) -> dict[str, Any]:
         """Imitation of the revisions."""
@@ -118,34 +118,17 @@ class Loop:
 
     async def calibrate(self, folder: Path) -> dict[str, Any]:
         """The judge against people: calibration.json."""
-        from charter.cli.calibrating import run_calibration
+        from charter.cli.calibrating import open_and_calibrate
 
-        judge = self._chat(self.recipe.judge)
-        try:
-            lines = self._lines([judge])
-            found = await run_calibration(self.recipe, self.folder, judge, self.open.constitution, lines)
-            return {"passed": found["passed"], "verdict": found["verdict"], "usage": asdict(judge.usage)}
-        finally:
-            await judge.close()
+        found, usage = await open_and_calibrate(self.recipe, self.folder, self.run.constitution, self._lines)
+        return {"passed": found["passed"], "verdict": found["verdict"], "usage": asdict(usage)}
 
     async def label(self, folder: Path) -> dict[str, Any]:
         """Preferences of the judge, or of people where it may not label: preferences.jsonl."""
-        from charter.cli.labelling import label_with, run_label
-        from charter.cli.stage_lines import total_usage
-        from charter.recipe.cai import ChatTable
+        from charter.cli.labelling import open_and_label
 
-        judge = self._chat(self.recipe.judge)
-        policy = None
-        try:
-            if label_with(self.open, judge)[0] == "judge":
-                policy = self._chat(ChatTable(backend="local", model=self.tuned()))
-            models = [judge] if policy is None else [policy, judge]
-            counts = await run_label(self.open, policy, judge, self._lines(models))
-            return {**counts, "usage": asdict(total_usage(models))}
-        finally:
-            await judge.close()
-            if policy is not None:
-                await policy.close()
+        counts, usage = await open_and_label(self.run, self._lines, self.tuned())
+        return {**counts, "usage": asdict(usage)}
 
     async def preference(self, folder: Path) -> dict[str, Any]:
         """The preference model, and what people say of it."""
@@ -159,29 +142,14 @@ class Loop:
         from charter.constitution.exporting import jsonl_bytes
         from charter.run.atomic import write_bytes
 
-        write_bytes(self.folder / "policy_prompts.jsonl", jsonl_bytes(policy_prompts(self.open)))
+        write_bytes(self.folder / "policy_prompts.jsonl", jsonl_bytes(policy_prompts(self.run)))
         return await self._train("policy", folder)
 
     async def arena(self, folder: Path) -> dict[str, Any]:
         """Every model of the run on held-out prompts."""
-        from charter.cli.arena import run_arena
+        from charter.cli.contests import run_arena
 
-        return await run_arena(self.open, self.models(), self._lines([]))
-
-    def report(self, run: CaiRun, finished: list[Finished]) -> dict[str, Any]:
-        """report.json and report.html, of what all stages left."""
-        from charter.cli.cai_report import report_of
-        from charter.cli.report_page import write_report
-
-        report = report_of(run, finished)
-        write_report(self.folder, report)
-        return report
-
-    @property
-    def open(self) -> CaiRun:
-        """The run that is open while stages run."""
-        assert self._run is not None
-        return self._run
+        return await run_arena(self.run, self.models(), self._lines([]))
 
     def tuned(self) -> str:
         """The model after imitation; where there was none, the one that the run began with."""
@@ -231,11 +199,6 @@ class Loop:
 
     def _lines(self, models: Sequence[ChatModel]) -> StoppableLines:
         return StoppableLines(models, self.stop, plain=self.plain)
-
-    def _chat(self, table: Any) -> Any:
-        from charter.cli.chat import open_chat
-
-        return open_chat(table, model=self.recipe.model, learner=self.recipe.learner, seed=self.recipe.seed)
 
     def _inputs(self, name: str) -> dict[str, str]:
         from charter.recipe import matters_for_resume

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import json
-import shlex
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from charter.recipe.cai import CaiRecipe
 
 
 def command(
@@ -27,33 +22,17 @@ def command(
     import asyncio
 
     from charter.cli.cai_run import folder_of
-    from charter.cli.calibrating import render_calibration
-    from charter.errors import BudgetError, RunError
+    from charter.cli.calibrating import open_and_calibrate, render_calibration
+    from charter.cli.going_on import command_line, going_on
+    from charter.cli.stage_lines import StageLines
+    from charter.constitution.principles import Constitution
     from charter.recipe import load_cai_recipe
 
     loaded = load_cai_recipe(recipe, overrides or ())
     folder = folder_of(loaded, recipe, run_dir)
-    again = shlex.join(
-        ["charter", "calibrate", recipe, *(overrides or []), *(["--run-dir", run_dir] if run_dir else [])]
-    )
-    try:
-        found = asyncio.run(_stage(loaded, folder, plain))
-    except BudgetError as error:
-        raise BudgetError(f"{error}\nWhat was answered is kept. Go on with:\n  {again}") from None
-    except KeyboardInterrupt:
-        raise RunError(f"stopped; what was answered is kept. Go on with:\n  {again}") from None
+    constitution = Constitution.load(loaded.constitution.file).tagged(loaded.constitution.tags)
+    with going_on(command_line("calibrate", recipe, overrides, run_dir), "What was answered is kept."):
+        found, _ = asyncio.run(
+            open_and_calibrate(loaded, folder, constitution, lambda models: StageLines(models, plain=plain))
+        )
     typer.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else render_calibration(found))
-
-
-async def _stage(recipe: CaiRecipe, folder: Path, plain: bool) -> dict[str, Any]:
-    from charter.cli.calibrating import run_calibration
-    from charter.cli.chat import open_chat
-    from charter.cli.stage_lines import StageLines
-    from charter.constitution.principles import Constitution
-
-    constitution = Constitution.load(recipe.constitution.file).tagged(recipe.constitution.tags)
-    judge = open_chat(recipe.judge, model=recipe.model, learner=recipe.learner, seed=recipe.seed)
-    try:
-        return await run_calibration(recipe, folder, judge, constitution, StageLines([judge], plain=plain))
-    finally:
-        await judge.close()

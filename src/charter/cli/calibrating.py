@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from charter.constitution.calibrate import Verdicts
     from charter.constitution.principles import Constitution
     from charter.constitution.watching import Watcher
     from charter.protocols import ChatModel
     from charter.recipe.cai import CaiRecipe
-    from charter.types import Pair
+    from charter.types import Pair, Usage
 
 CALIBRATION = "calibration.json"
 RECORDS = Path("calibration") / "records.jsonl"
@@ -67,6 +67,19 @@ async def run_calibration(
     }  # fmt: skip
     write_text(folder / CALIBRATION, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     return found
+
+
+async def open_and_calibrate(
+    recipe: CaiRecipe, folder: Path, constitution: Constitution, watch: Callable[[Sequence[ChatModel]], Watcher]
+) -> tuple[dict[str, Any], Usage]:
+    """`run_calibration` of the recipe's judge, and what it was asked. watch: makes who is told, of the models."""
+    from charter.cli.chat import open_chat
+
+    judge = open_chat(recipe.judge, model=recipe.model, learner=recipe.learner, seed=recipe.seed)
+    try:
+        return await run_calibration(recipe, folder, judge, constitution, watch([judge])), judge.usage
+    finally:
+        await judge.close()
 
 
 def read_calibration(folder: Path) -> dict[str, Any] | None:

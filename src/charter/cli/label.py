@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import shlex
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from charter.cli.cai_run import CaiRun
 
 
 def command(
@@ -32,49 +28,17 @@ def command(
     import asyncio
 
     from charter.cli.cai_run import folder_of, open_cai_run
-    from charter.cli.labelling import render_label
-    from charter.errors import BudgetError, RunError
+    from charter.cli.going_on import command_line, going_on
+    from charter.cli.labelling import open_and_label, render_label
+    from charter.cli.stage_lines import StageLines
     from charter.recipe import load_cai_recipe
 
     loaded = load_cai_recipe(recipe, [*(overrides or ()), *(["label.allow_uncalibrated=true"] * allow_uncalibrated)])
-    words = ["charter", "label", recipe, *(overrides or []), *(["--run-dir", run_dir] if run_dir else [])]
-    words += [*(["--policy", policy] if policy else []), *(["--allow-uncalibrated"] * allow_uncalibrated)]
-    again = shlex.join(words)
+    more = [*(["--policy", policy] if policy else []), *(["--allow-uncalibrated"] * allow_uncalibrated)]
+    again = command_line("label", recipe, overrides, run_dir, *more)
     with open_cai_run(loaded, folder_of(loaded, recipe, run_dir)) as run:
-        try:
-            counts = asyncio.run(_stage(run, policy, plain))
-        except BudgetError as error:
-            raise BudgetError(f"{error}\nWhat was answered is in {run.journal.path}. Go on with:\n  {again}") from None
-        except KeyboardInterrupt:
-            raise RunError(f"stopped; what was answered is in {run.journal.path}. Go on with:\n  {again}") from None
+        with going_on(again, f"What was answered is in {run.journal.path}."):
+            counts, _ = asyncio.run(open_and_label(run, lambda models: StageLines(models, plain=plain), policy))
         typer.echo(json.dumps(counts, indent=2, ensure_ascii=False) if as_json else render_label(counts, run.folder))
     if counts.get("left_out", {}).get("error"):
         typer.echo(f"{counts['left_out']['error']} pairs had no answer. To ask only these again:\n  {again}", err=True)
-
-
-async def _stage(run: CaiRun, given: str | None, plain: bool) -> dict[str, Any]:
-    from charter.cli.chat import open_chat
-    from charter.cli.labelling import label_with, policy_model, run_label
-    from charter.cli.stage_lines import StageLines
-
-    recipe = run.recipe
-    judge = open_chat(recipe.judge, model=recipe.model, learner=recipe.learner, seed=recipe.seed)
-    policy = None
-    try:
-        by, _ = label_with(run, judge)  # before a second model is loaded
-        if by == "judge":
-            table = _author_of(recipe.author, policy_model(run.folder, given, ""))
-            policy = open_chat(table, model=recipe.model, learner=recipe.learner, seed=recipe.seed)
-        models = [judge] if policy is None else [policy, judge]
-        return await run_label(run, policy, judge, StageLines(models, plain=plain))
-    finally:
-        await judge.close()
-        if policy is not None:
-            await policy.close()
-
-
-def _author_of(table: Any, model: str) -> Any:
-    """Who writes the replies: the model of that name in this process, or the recipe's author where none is named."""
-    from charter.recipe.cai import ChatTable
-
-    return ChatTable(backend="local", model=model) if model else table

@@ -11,14 +11,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from charter.cli.cai_run import CaiRun
     from charter.constitution.watching import Watcher
     from charter.protocols import ChatModel
     from charter.recipe.cai import CaiRecipe
-    from charter.types import Pair, Prompt
+    from charter.types import Pair, Prompt, Usage
 
 
 async def run_label(run: CaiRun, policy: ChatModel | None, judge: ChatModel, watcher: Watcher) -> dict[str, Any]:
@@ -82,6 +82,36 @@ async def run_label(run: CaiRun, policy: ChatModel | None, judge: ChatModel, wat
             "preferences.jsonl. Look at the judge's answers with `charter trace`, or set label.human"
         )
     return counts
+
+
+async def open_and_label(
+    run: CaiRun, watch: Callable[[Sequence[ChatModel]], Watcher], given: str | None = None
+) -> tuple[dict[str, Any], Usage]:
+    """`run_label` with the recipe's judge and a policy, which is only loaded where the judge may label.
+
+    watch: makes who is told, of the models. given: the policy's folder or asset; the run's own model after imitation
+    where left out, else the recipe's author. Returns: as `run_label`, and what the models were asked.
+    """
+    from charter.cli.chat import open_chat
+    from charter.cli.stage_lines import total_usage
+    from charter.recipe.cai import ChatTable
+
+    recipe = run.recipe
+    models: list[ChatModel] = []
+
+    def opened(table: ChatTable) -> ChatModel:
+        models.append(open_chat(table, model=recipe.model, learner=recipe.learner, seed=recipe.seed))
+        return models[-1]
+
+    try:
+        judge, policy = opened(recipe.judge), None
+        if label_with(run, judge)[0] == "judge":
+            place = policy_model(run.folder, given, "")
+            policy = opened(ChatTable(backend="local", model=place) if place else recipe.author)
+        return await run_label(run, policy, judge, watch(models)), total_usage(models)
+    finally:
+        for model in models:
+            await model.close()
 
 
 def label_with(run: CaiRun, judge: ChatModel) -> tuple[str, str]:

@@ -25,11 +25,14 @@ def command(
     import asyncio
 
     from charter.cli.cai_run import folder_of, open_cai_run, redteam_rows
+    from charter.cli.going_on import command_line, going_on
     from charter.recipe import load_cai_recipe
 
     loaded = load_cai_recipe(recipe, overrides or ())
     with open_cai_run(loaded, folder_of(loaded, recipe, run_dir)) as run:
-        sets = asyncio.run(_gather(run, plain))
+        again = command_line("redteam", recipe, overrides, run_dir)
+        with going_on(again, f"What was answered is in {run.journal.path}."):
+            sets = asyncio.run(_gather(run, plain))
         if as_json:
             typer.echo(
                 json.dumps({**summary(sets), "folder": str(run.folder), "prompts": redteam_rows(sets)}, indent=2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,18 +26,17 @@ def command(
     import asyncio
 
     from charter.cli.cai_run import folder_of, open_cai_run
-    from charter.errors import BudgetError, RunError
+    from charter.cli.going_on import command_line, going_on
+    from charter.cli.stage_lines import StageLines
+    from charter.cli.supervising import open_and_supervise
+    from charter.errors import RunError
     from charter.recipe import load_cai_recipe
 
     loaded = load_cai_recipe(recipe, overrides or ())
-    again = shlex.join(["charter", "revise", recipe, *(overrides or []), *(["--run-dir", run_dir] if run_dir else [])])
+    again = command_line("revise", recipe, overrides, run_dir)
     with open_cai_run(loaded, folder_of(loaded, recipe, run_dir)) as run:
-        try:
-            done, usage = asyncio.run(_stage(run, plain))
-        except BudgetError as error:
-            raise BudgetError(f"{error}\nWhat was answered is in {run.journal.path}. Go on with:\n  {again}") from None
-        except KeyboardInterrupt:
-            raise RunError(f"stopped; what was answered is in {run.journal.path}. Go on with:\n  {again}") from None
+        with going_on(again, f"What was answered is in {run.journal.path}."):
+            done, usage = asyncio.run(open_and_supervise(run, lambda models: StageLines(models, plain=plain)))
         typer.echo(
             json.dumps(as_data(run, done, usage), indent=2, ensure_ascii=False) if as_json else render(run, done, usage)
         )
@@ -51,16 +49,6 @@ def command(
         raise RunError(
             "nothing came of it that could be imitated, so there is no sft.jsonl. The funnel says where it went"
         )
-
-
-async def _stage(run: CaiRun, plain: bool) -> tuple[Supervised, Usage]:
-    from charter.cli.stage_lines import StageLines, total_usage
-    from charter.cli.supervising import needs_judge, open_models, run_supervised
-
-    async with open_models(run.recipe, judge=needs_judge(run.recipe)) as (author, judge):
-        models = [model for model in (author, judge) if model is not None]
-        done = await run_supervised(run, author, judge=judge, watcher=StageLines(models, plain=plain))
-        return done, total_usage(models)
 
 
 def as_data(run: CaiRun, done: Supervised, usage: Usage) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from charter.cli.cai_run import CaiRun
     from charter.constitution.acceptance import Prefer, Score
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from charter.constitution.watching import Watcher
     from charter.protocols import ChatModel
     from charter.recipe.cai import CaiRecipe
+    from charter.types import Usage
 
 
 @asynccontextmanager
@@ -42,6 +43,19 @@ async def open_models(recipe: CaiRecipe, *, judge: bool) -> AsyncIterator[tuple[
         await author.close()
         if other is not None and other is not author:
             await other.close()
+
+
+async def open_and_supervise(run: CaiRun, watch: Callable[[Sequence[ChatModel]], Watcher]) -> tuple[Supervised, Usage]:
+    """`run_supervised` with the recipe's own models.
+
+    watch: makes who is told, of the models. Returns: as `run_supervised`, and what the models were asked.
+    """
+    from charter.cli.stage_lines import total_usage
+
+    async with open_models(run.recipe, judge=needs_judge(run.recipe)) as (author, judge):
+        models = [model for model in (author, judge) if model is not None]
+        done = await run_supervised(run, author, judge=judge, watcher=watch(models))
+        return done, total_usage(models)
 
 
 def needs_judge(recipe: CaiRecipe) -> bool:
