@@ -27,10 +27,10 @@ from typing import Any
 
 from gradients import Computed, compute, logprobs_of, relative_difference
 from harness import as_json, facts, run_child, store, table, worst
+from peers import trl_python
 from safetensors.torch import load_file
-from trl_parity import load, make_policies, peer_python
+from trl_parity import load, make_policies
 
-from charter.assets import cache_folder
 from charter.recipe import DpoTable
 from charter.run.reference import ReferenceLogprobs
 from charter.train.preference import PairObjective, pair_batch
@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--env", type=Path, help="folder of TRL's environment; peers/trl-VERSION in Charter's cache")
     parser.add_argument("--trl", default="1.16", help="version of TRL, major.minor")
     asked = parser.parse_args()
-    python = peer_python(asked.env or cache_folder() / "peers" / f"trl-{asked.trl}", asked.trl)
+    python = trl_python(asked.trl, asked.env)
     data = {**facts(), **measure(python)}
     data["summary"] = summary(data)
     if asked.store:

@@ -19,12 +19,10 @@ import argparse
 import json
 import os
 import random
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +31,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
 from gradients import compute, logprobs_of, make_objective, relative_difference
-from harness import ROOT, as_json, facts, run_child, store, table, worst
+from harness import as_json, facts, run_child, store, table, worst
+from peers import trl_python
 from safetensors.torch import load_file
 from tiny import make_policy, make_tokenizer
 
-from charter.assets import cache_folder
 from charter.model.load import Policy
 from charter.objectives.advantages import group_advantages
 from charter.recipe import GrpoTable
@@ -220,25 +218,6 @@ def compare_advantages(case: Case, groups: Sequence[dict[str, Any]], theirs: dic
     }
 
 
-def peer_python(folder: Path, version: str) -> Path:
-    """The interpreter of TRL's environment, made when it is not there; a half-made one is finished."""
-    python, ready = folder / "bin" / "python", folder / ".ready"
-    wanted = f"trl=={version}.*"
-    if ready.is_file() and ready.read_text().strip() == wanted:
-        return python
-    print(f"making {folder} with {wanted} (some minutes the first time) …", file=sys.stderr)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    pins = [f"transformers=={metadata.version('transformers')}"]  # both sides run the same model code
-    install = [str(python), "-m", "pip", "install", "--quiet", "--constraint", str(ROOT / "constraints.txt"), *pins]
-    if subprocess.run([*install, wanted], stdout=sys.stderr, check=False).returncode:
-        print(f"pip offers no {wanted} here that fits; taking the newest TRL", file=sys.stderr)
-        subprocess.run([*install, "trl"], stdout=sys.stderr, check=True)
-    ready.write_text(wanted + "\n")
-    return python
-
-
 def measure(python: Path) -> dict[str, Any]:
     """Both sides on every case."""
     losses, advantages = make_cases(), advantage_cases()
@@ -302,7 +281,7 @@ def main() -> None:
     parser.add_argument("--env", type=Path, help="folder of TRL's environment; peers/trl-VERSION in Charter's cache")
     parser.add_argument("--trl", default="1.16", help="version of TRL, major.minor")
     asked = parser.parse_args()
-    python = peer_python(asked.env or cache_folder() / "peers" / f"trl-{asked.trl}", asked.trl)
+    python = trl_python(asked.trl, asked.env)
     data = {**facts(), **measure(python)}
     data["summary"] = summary(data)
     if asked.store:
