@@ -50,7 +50,7 @@ from arms import (
 from harness import facts
 
 from charter.cli.cai_run import open_cai_run
-from charter.cli.cai_stages import Loop
+from charter.cli.cai_stages import stage_recipe
 from charter.cli.contests import run_arena
 from charter.cli.display import choose_display
 from charter.cli.session import StopRequest
@@ -103,10 +103,9 @@ async def imitate(recipe: CaiRecipe, folder: Path, rows: Sequence[SftRow], plain
     """Train on the rows with the recipe's [stages.sft], once; returns the folder of the model."""
     content = jsonl_bytes(row.row() for row in rows)
     write_bytes(folder / ROWS, content)
-    stop = StopRequest()
-    stage = Loop(recipe=recipe, folder=folder, plain=plain, stop=stop).stage_recipe("sft")
+    stage = stage_recipe(recipe, folder, "sft")
     stage = stage.model_copy(update={"data": stage.data.model_copy(update={"examples": str(folder / ROWS)})})
-    train = partial(train_stage, stage, display=choose_display(plain=plain), stop=stop)
+    train = partial(train_stage, stage, display=choose_display(plain=plain), stop=StopRequest())
     inputs = {"rows": hashlib.sha256(content).hexdigest(), "recipe": _hash(dump_recipe(stage))}
     await run_in_folder([Stage(name="sft", run=train, inputs=inputs)], folder)
     return str(model_of(folder / "sft"))

@@ -127,7 +127,7 @@ class Loop:
         """Preferences of the judge, or of people where it may not label: preferences.jsonl."""
         from charter.cli.labelling import open_and_label
 
-        counts, usage = await open_and_label(self.run, self._lines, self.tuned())
+        counts, usage = await open_and_label(self.run, self._lines, tuned(self.recipe, self.folder))
         return {**counts, "usage": asdict(usage)}
 
     async def preference(self, folder: Path) -> dict[str, Any]:
@@ -151,12 +151,6 @@ class Loop:
 
         return await run_arena(self.run, self.models(), self._lines([]))
 
-    def tuned(self) -> str:
-        """The model after imitation; where there was none, the one that the run began with."""
-        from charter.cli.stage import model_of
-
-        return str(model_of(self.folder / "sft")) if self.recipe.stages.sft is not None else self.recipe.model
-
     def models(self) -> dict[str, str]:
         """Name → where it is, of every policy of the run in the order in which they were made."""
         from charter.cli.stage import model_of
@@ -165,36 +159,15 @@ class Loop:
         made = {name: str(model_of(self.folder / name)) for name, stage in stages.items() if stage is not None}
         return {"start": self.recipe.model, **made}
 
-    def stage_recipe(self, name: str) -> Recipe:
-        """A training stage as a recipe on its own."""
-        recipe = self.recipe
-        stage = getattr(recipe.stages, name)
-        usual: dict[str, Method] = {"sft": "sft", "preference": "preference", "policy": "grpo"}
-        method = stage.method or usual[name]
-        data = {
-            "sft": {"examples": str(self.folder / "sft.jsonl")},
-            "dpo": {"pairs": str(self.folder / "preferences.jsonl")},
-            "preference": {"pairs": str(self.folder / "preferences.jsonl")},
-        }.get(method, {"prompts": str(self.folder / "policy_prompts.jsonl"), "held_out": 0})
-        begins = self.tuned() if name == "policy" else recipe.model
-        made = stage.recipe(
-            method=method, model=begins, seed=recipe.seed, data=data,
-            learner=recipe.learner.model_dump(exclude_unset=True),
-        )  # fmt: skip
-        rewards = [
-            reward.model_copy(update={"model": str(self.folder / "preference")})
-            if reward.options.get("model") == PREFERENCE
-            else reward
-            for reward in made.rewards
-        ]
-        return made.model_copy(update={"rewards": rewards})
-
     async def _train(self, name: str, folder: Path) -> dict[str, Any]:
         from charter.cli.display import choose_display
         from charter.cli.stage import train_stage
 
         return await train_stage(
-            self.stage_recipe(name), folder, display=choose_display(plain=self.plain), stop=self.stop
+            stage_recipe(self.recipe, self.folder, name),
+            folder,
+            display=choose_display(plain=self.plain),
+            stop=self.stop,
         )
 
     def _lines(self, models: Sequence[ChatModel]) -> StoppableLines:
@@ -205,7 +178,7 @@ class Loop:
         from charter.recipe.comparing import stated_values
 
         if name in ("sft", "preference", "policy"):
-            flat = stated_values(self.stage_recipe(name))
+            flat = stated_values(stage_recipe(self.recipe, self.folder, name))
             return {"recipe": _hash({k: v for k, v in flat.items() if matters_for_resume(k) or k == "run.steps"})}
         values = self.recipe.model_dump(mode="json")
         found: dict[str, Any] = {}
@@ -213,6 +186,37 @@ class Loop:
             table, _, entry = key.partition(".")
             found[key] = values[table][entry] if entry else values[table]
         return {key: _hash(value) for key, value in found.items()}
+
+
+def tuned(recipe: CaiRecipe, folder: Path) -> str:
+    """The model after imitation; where there was none, the one that the run began with."""
+    from charter.cli.stage import model_of
+
+    return str(model_of(folder / "sft")) if recipe.stages.sft is not None else recipe.model
+
+
+def stage_recipe(recipe: CaiRecipe, folder: Path, name: str) -> Recipe:
+    """A training stage as a recipe on its own. folder: of the run, whose files and models it takes."""
+    stage = getattr(recipe.stages, name)
+    usual: dict[str, Method] = {"sft": "sft", "preference": "preference", "policy": "grpo"}
+    method = stage.method or usual[name]
+    data = {
+        "sft": {"examples": str(folder / "sft.jsonl")},
+        "dpo": {"pairs": str(folder / "preferences.jsonl")},
+        "preference": {"pairs": str(folder / "preferences.jsonl")},
+    }.get(method, {"prompts": str(folder / "policy_prompts.jsonl"), "held_out": 0})
+    begins = tuned(recipe, folder) if name == "policy" else recipe.model
+    made = stage.recipe(
+        method=method, model=begins, seed=recipe.seed, data=data,
+        learner=recipe.learner.model_dump(exclude_unset=True),
+    )  # fmt: skip
+    rewards = [
+        reward.model_copy(update={"model": str(folder / "preference")})
+        if reward.options.get("model") == PREFERENCE
+        else reward
+        for reward in made.rewards
+    ]
+    return made.model_copy(update={"rewards": rewards})
 
 
 def policy_prompts(run: CaiRun) -> list[dict[str, Any]]:
