@@ -238,6 +238,8 @@ def test_tables() -> None:
     # In sorted order 0.0 z meets 0.008 a; the texts say that it belongs to 0.009 z.
     close = table_fault([(0.0, "z"), (0.01, "a")], [(0.008, "a"), (0.009, "z")], ordered=False, tolerance=0.01)
     assert close == ""
+    # 1.0 has an exact partner, but 1.9 has none but that one: 1.0 belongs to 0.1, and 1.9 to 1.0.
+    assert table_fault([(1.0,), (1.9,)], [(0.1,), (1.0,)], ordered=False, tolerance=0.9) == ""
 
 
 @settings(max_examples=100)

@@ -10,7 +10,8 @@ from decimal import Decimal
 Cell = None | int | float | Decimal | str | bytes
 Row = Sequence[Cell]
 MOST_UNSETTLED = 300
-"""Rows without an exact partner up to which the best pairing is searched; beyond it they are paired in sorted order."""
+"""Rows up to which the best pairing is searched: of the whole table, else of those without an exact partner; beyond it
+they are paired in sorted order."""
 
 
 def same_cell(a: Cell, b: Cell, tolerance: float) -> bool:
@@ -90,7 +91,11 @@ def table_fault(expected: Sequence[Row], given: Sequence[Row], *, ordered: bool,
         left, spare = sorted(left, key=_order), sorted(spare, key=_order)
         if all(same_row(a, b, tolerance) for a, b in zip(left, spare, strict=True)):
             return ""
-        if len(left) <= MOST_UNSETTLED and _can_pair(left, spare, tolerance):
+        # a row that is exactly another's may still be the only one near enough for a third: all of them are paired anew
+        everything = len(expected) <= MOST_UNSETTLED
+        if everything and _can_pair(expected, given, tolerance):
+            return ""
+        if not everything and len(left) <= MOST_UNSETTLED and _can_pair(left, spare, tolerance):
             return ""
     return f"{len(left)} rows are not among the expected ones, one is {_shown(spare[0])}"
 
