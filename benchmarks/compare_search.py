@@ -1,6 +1,6 @@
 """Which numbers each method of a comparison gets: the same count of trials for each, on prompts of their own.
 
-    python benchmarks/compare_search.py [--json] [--store] [--recipe recipes/compare.toml] [--tokens 6000] [--only ppo]
+    python benchmarks/compare_search.py [--json] [--store] [--recipe recipes/compare.toml] [--tokens 1200] [--only ppo]
                                         [--folder DIR]
 
 Every trial is one short run of `charter compare` with one method, one seed and a budget of --tokens sampled tokens. The
@@ -16,6 +16,7 @@ import argparse
 import itertools
 import json
 import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ DEV_SEED = 90_001
 Two-digit sums are few (8,100), so a question may come up in both; none is chosen for it."""
 
 RATES = [1e-5, 2e-5, 4e-5]
+
+DEV_PROMPTS, DEV_SAMPLES = 64, 2
+"""Prompts that judge a trial, and completions of each."""
 
 GRID: Mapping[str, Mapping[str, Sequence[object]]] = {
     "ppo": {"optimizer.learning_rate": RATES, "ppo.critic_learning_rate": [2e-5, 1e-4]},
@@ -45,14 +49,20 @@ def trials(method: str) -> list[dict[str, object]]:
     return [dict(zip(keys, values, strict=True)) for values in itertools.product(*keys.values())]
 
 
-def overrides_of(method: str, trial: Mapping[str, object], tokens: int) -> dict[str, object]:
-    """What a trial changes in the recipe."""
+def overrides_of(method: str, trial: Mapping[str, object], tokens: int, temperature: float) -> dict[str, object]:
+    """What a trial changes in the recipe. temperature: of its sampling, at which it is judged too."""
     return {
         "seeds": [DEV_SEED],
         "budget.tokens": tokens,
-        "data.held_out": 128,
+        "data.held_out": DEV_PROMPTS,
+        "eval.samples": DEV_SAMPLES,
+        "eval.temperatures": [temperature],
         **{f"methods.{method}.{key}": value for key, value in trial.items()},
     }
+
+
+def _temperature(source: Path) -> float:
+    return float(tomllib.loads(source.read_text("utf-8")).get("sampling", {}).get("temperature", 1.0))
 
 
 def write_recipe(source: Path, method: str, changes: Mapping[str, object], file: Path) -> None:
@@ -79,7 +89,7 @@ def run_trial(source: Path, method: str, number: int, trial: Mapping[str, object
         raise SystemExit(f"{place} holds another trial ({found['trial']}): move it aside, or choose --folder")
     place.mkdir(parents=True, exist_ok=True)
     _share_start(place, folder)
-    write_recipe(source, method, overrides_of(method, trial, tokens), place / "recipe.toml")
+    write_recipe(source, method, overrides_of(method, trial, tokens, _temperature(source)), place / "recipe.toml")
     before = sample_quiet(1.0)
     with watching() as during:
         run_child(
@@ -113,7 +123,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print data instead of a table")
     parser.add_argument("--store", action="store_true", help="write benchmarks/results/compare_search.json")
     parser.add_argument("--recipe", type=Path, default=RECIPE)
-    parser.add_argument("--tokens", type=int, default=6000, help="sampled tokens of a trial")
+    parser.add_argument("--tokens", type=int, default=1200, help="sampled tokens of a trial")
     parser.add_argument("--only", choices=list(GRID), help="one method alone")
     parser.add_argument("--most", type=int, help="trials of each method; all when left out")
     parser.add_argument("--folder", type=Path, default=FOLDER)
@@ -127,7 +137,16 @@ def main() -> None:
         method: max((row for row in rows if row["method"] == method), key=lambda row: row["score"])
         for method in dict.fromkeys(row["method"] for row in rows)
     }
-    data = {**facts(), "tokens": asked.tokens, "dev_seed": DEV_SEED, "grid": GRID, "trials": rows, "best": best}
+    data = {
+        **facts(),
+        "tokens": asked.tokens,
+        "dev_seed": DEV_SEED,
+        "dev_prompts": DEV_PROMPTS,
+        "dev_samples": DEV_SAMPLES,
+        "grid": GRID,
+        "trials": rows,
+        "best": best,
+    }
     if asked.store:
         print(f"stored {store('compare_search', data)}", file=sys.stderr)
     if asked.json:
