@@ -199,13 +199,21 @@ def child_environment(*, threads: int | None = None) -> dict[str, str]:
 
 
 def run_child(
-    words: Sequence[str | Path], *, threads: int | None = None, environment: Mapping[str, str] | None = None
+    words: Sequence[str | Path],
+    *,
+    threads: int | None = None,
+    environment: Mapping[str, str] | None = None,
+    timeout_s: float | None = None,
 ) -> None:
-    """Run `words` to its end; its output goes to our standard error. Exits with a sentence when it fails."""
-    done = subprocess.run(
-        [str(word) for word in words], env={**child_environment(threads=threads), **(environment or {})},
-        stdout=sys.stderr, check=False,
-    )  # fmt: skip
+    """Run `words` to its end; its output goes to our standard error. Exits with a sentence when it fails, or is not
+    done after timeout_s."""
+    try:
+        done = subprocess.run(
+            [str(word) for word in words], env={**child_environment(threads=threads), **(environment or {})},
+            stdout=sys.stderr, check=False, timeout=timeout_s,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise SystemExit(f"{' '.join(map(str, words))} was not done after {timeout_s:.0f} s") from None
     if done.returncode:
         raise SystemExit(f"{' '.join(map(str, words))} ended with {done.returncode}; its output stands above")
 
@@ -224,6 +232,12 @@ def store(name: str, data: Mapping[str, Any]) -> Path:
     path = RESULTS / f"{name}.json"
     write_text(path, as_json(data) + "\n")
     return path
+
+
+def stored(name: str) -> dict[str, Any] | None:
+    """What benchmarks/results/NAME.json holds, or None where nothing was stored."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
 
 
 def as_json(data: Any) -> str:

@@ -1,6 +1,6 @@
 """Random Llamas of a wanted size, for measurements whose cost depends on shapes and not on what was learnt.
 
-    python benchmarks/random_models.py 1.5b|8b|SPEC FOLDER       SPEC: hidden=256,layers=6,heads=4,kv=2,inner=704,vocab=4096
+    python benchmarks/random_models.py 1.5b|8b|SPEC FOLDER   SPEC: hidden=256,layers=6,heads=4,kv=2,inner=704,vocab=4096
 
 Where a benchmark takes a model, `random:1.5b` or `random:hidden=256,layers=6` stands for one of these; it is kept under
 Charter's cache folder. The tokenizer has one token per byte, whatever the vocabulary.
