@@ -35,13 +35,14 @@ from measured_step import Shape, measured, step_floors
 EMBEDDED = "smollm2-135m"
 PARTS = ("sample", "forward_backward", "step")
 T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-         2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042)  # fmt: skip
+         2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045,
+         2.042)  # fmt: skip
 """Student's t at 97.5 % for 1 to 30 degrees of freedom; 1.96 beyond (2 % too narrow at 31)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """What is varied. x: values on the axis. shapes: the step at each; a `size` axis has layers for x until measured."""
+    """What is varied. x: values on the axis. shapes: the step at each; `size` has layers for x until it is measured."""
 
     name: str
     x: Sequence[float]
