@@ -11,11 +11,14 @@ from typer.testing import CliRunner, Result
 
 from charter.cli import constitution_ablate
 from charter.cli.app import app
+from charter.cli.cai_report import report_of
+from charter.cli.cai_run import open_cai_run
 from charter.cli.human_pairs import chosen_pairs, human_pairs
+from charter.cli.report_page import report_html
 from charter.data import load_pairs
 from charter.data.ratings import as_jsonl
 from charter.errors import DataError, RunError, UsageError
-from charter.recipe import DataTable
+from charter.recipe import DataTable, load_cai_recipe
 
 RECIPE = """
 method = "cai"
@@ -130,7 +133,7 @@ def test_a_sound_judge_passes_labels_and_is_ablated(recipe: Path, tmp_path: Path
     assert charter("label", "quick.toml").exit_code == 0
     assert Path("runs/quick/records.jsonl").read_bytes() == before
 
-    records = constitution_ablate._records("quick.toml")
+    records = constitution_ablate.judged_records(Path("runs/quick"))
     assert {row["kind"] for row in records} >= {"judgement", "completion"}
     table = constitution_ablate.render(constitution_ablate.ablated("quick.toml"))
     assert "kind" in table
@@ -255,3 +258,24 @@ def test_the_ablation_of_a_run_as_a_command(recipe: Path):
     found = json.loads(done.stdout)
     assert (found["pairs"], [row["flips"] for row in found["principles"]]) == (40, [0, 0])
     assert "flips: labels that change sides" in charter("constitution", "ablate", "runs/quick").stdout
+
+
+def test_the_report_says_what_each_principle_brings(recipe: Path):
+    # "calm" always says the contrary of "kind": together they are undecided, and either one alone is not
+    contrary = judge_rows(
+        {"regex": r"(?s)<reply_a>\nLet us.*Be calm", "reply": "Verdict: B"},
+        {"regex": r"(?s)<reply_a>\nJust.*Be calm", "reply": "Verdict: A"},
+    )
+    Path("judge.jsonl").write_text(contrary + SOUND)
+    calibrated()
+    loaded = load_cai_recipe(recipe)
+    with open_cai_run(loaded, Path("runs/quick")) as run:
+        report = report_of(run, [])
+    assert "flips the share of judged pairs" in report_html(report)
+    assert {row["id"]: (row["agreement"], row["flips"], row["judged"]) for row in report["principles"]} == {
+        "kind": (0.0, 1.0, 40),
+        "calm": (0.0, 1.0, 40),
+    }
+    one = load_cai_recipe(recipe, ["judge.ensemble=one"])
+    with open_cai_run(one, Path("runs/other")) as run:
+        assert report_of(run, [])["principles"] is None

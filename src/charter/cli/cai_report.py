@@ -20,13 +20,15 @@ def report_of(run: CaiRun, finished: Sequence[Finished]) -> dict[str, Any]:
 
     results = {stage.name: stage.result for stage in finished}
     arena = results.get("arena", {})
-    funnel = run.folder / "funnel.json"
+    path = run.folder / "funnel.json"
+    funnel = json.loads(path.read_text("utf-8")) if path.is_file() else None
     return build_report(
         Findings(
             name=run.folder.name,
             model=run.recipe.model,
             constitution=run.constitution.name,
-            funnel=json.loads(funnel.read_text("utf-8")) if funnel.is_file() else None,
+            funnel=funnel,
+            principles=_principles(run, (funnel or {}).get("principles", ())),
             calibration=read_calibration(run.folder),
             preference_model=results.get("preference", {}).get("measured"),
             arena=arena.get("arena"),
@@ -38,6 +40,28 @@ def report_of(run: CaiRun, finished: Sequence[Finished]) -> dict[str, Any]:
             notes=_notes(results),
         )
     )
+
+
+def _principles(run: CaiRun, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    """A row per principle; where the judge was asked under all of them, with what each brings to its verdicts.
+
+    rows: of the funnel. agreement, flips: shares, as `charter constitution ablate` has them. None where nothing is
+    known.
+    """
+    from charter.cli.constitution_ablate import judged_records
+    from charter.constitution.ablate import ablation
+    from charter.errors import UsageError
+
+    found: dict[str, dict[str, Any]] = {row["id"]: dict(row) for row in rows}
+    if run.recipe.judge.ensemble == "all":
+        try:
+            brought = ablation(judged_records(run.folder))["principles"]
+        except UsageError:  # one principle alone, or no pair was judged
+            brought = []
+        for one in brought:
+            told = {"agreement": one["agreement"], "flips": one["flip_share"], "judged": one["pairs"]}
+            found.setdefault(one["id"], {"id": one["id"]}).update(told)
+    return list(found.values()) or None
 
 
 def _notes(results: dict[str, Any]) -> list[str]:

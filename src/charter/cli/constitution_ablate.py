@@ -20,22 +20,23 @@ def command(
 
 def ablated(source: str) -> dict[str, Any]:
     """The ablation of a run folder, or of a recipe's. Raises: UsageError where there is nothing to leave out."""
+    from charter.cli.cai_run import folder_of
     from charter.constitution.ablate import ablation
-
-    return ablation(_records(source))
-
-
-def _records(source: str) -> list[dict[str, Any]]:
-    """The records of a run: its own, and those of its calibration."""
-    from charter.cli.cai_run import RECORDS, folder_of
-    from charter.cli.calibrating import RECORDS as CALIBRATED
-    from charter.errors import UsageError
     from charter.recipe import load_cai_recipe
-    from charter.run.records import read_records
 
     folder = Path(source)
     if not folder.is_dir():
         folder = folder_of(load_cai_recipe(source), source, None)
+    return ablation(judged_records(folder))
+
+
+def judged_records(folder: Path) -> list[dict[str, Any]]:
+    """The records of a run: its own, and those of its calibration. Raises: UsageError where it has neither."""
+    from charter.cli.cai_run import RECORDS
+    from charter.cli.calibrating import RECORDS as CALIBRATED
+    from charter.errors import UsageError
+    from charter.run.records import read_records
+
     there = [folder / name for name in (RECORDS, CALIBRATED) if (folder / name).is_file()]
     if not there:
         raise UsageError(f"{folder} holds no records. Give a run folder, or run `charter calibrate` first")

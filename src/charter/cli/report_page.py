@@ -237,6 +237,11 @@ def _principles(rows: Sequence[Table] | None) -> str:
         "Edit is how much of the text a usable revision changed, by words. Accepted is of usable revisions. Shares of "
         "few records say little."
     )
+    if further:
+        note += (
+            " Agreement is with the mean of the other principles, flips the share of judged pairs that change sides "
+            "without this one."
+        )
     return f"<h2>Principles</h2>{table(head, cells)}<p class=note>{note}</p>"
 
 
