@@ -1,9 +1,9 @@
 """Which numbers each method of a comparison gets: the same count of trials for each, on prompts of their own.
 
-    python benchmarks/compare_search.py [--json] [--store] [--recipe recipes/compare.toml] [--tokens 1200] [--only ppo]
+    python benchmarks/compare_search.py [--json] [--store] [--recipe recipes/compare.toml] [--tokens 900] [--only ppo]
                                         [--folder DIR]
 
-Every trial is one short run of `charter compare` with one method, one seed and a budget of --tokens sampled tokens. The
+Every trial is one short `charter compare` with one method, one seed and a budget of --tokens sampled tokens. The
 prompts that judge it are development prompts: the questions are drawn with a seed of their own (DEV_SEED), and held out
 of its training; those of the recipe's own seeds are never looked at. Trials that are finished are not repeated, so the
 search can be stopped and started again. Results go to benchmarks/results/compare_search.json with --store: every trial,
@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import ROOT, as_json, facts, run_child, sample_quiet, store, table, validity, watching
+from harness import ROOT, as_json, facts, sample_quiet, store, table, validity, watching
 
 RECIPE = ROOT / "recipes" / "compare.toml"
 FOLDER = ROOT / "runs" / "compare-search"
@@ -67,7 +67,6 @@ def _temperature(source: Path) -> float:
 
 def write_recipe(source: Path, method: str, changes: Mapping[str, object], file: Path) -> None:
     """A recipe with one method alone: the comparison's own, and the trial's keys laid over it."""
-    sys.path.insert(0, str(ROOT / "src"))
     from charter.recipe.compare import CompareRecipe, compare_conflicts
     from charter.recipe.loading import load_root
     from charter.recipe.writing import dump_recipe
@@ -76,6 +75,23 @@ def write_recipe(source: Path, method: str, changes: Mapping[str, object], file:
     tables = {name: None for name, _ in loaded.methods.present if name != method}
     alone = loaded.model_copy(update={"methods": loaded.methods.model_copy(update=tables)})
     file.write_text(dump_recipe(alone), encoding="utf-8")
+
+
+def compare_here(place: Path) -> Any:
+    """`charter compare` of PLACE/recipe.toml without the processes of its own: nobody asks for a trial's memory."""
+    from charter.cli import compare_child, compare_measure
+    from charter.cli.compare_runs import carry_out, plan_of
+    from charter.recipe.compare import CompareRecipe, compare_conflicts
+    from charter.recipe.loading import load_root
+
+    def part(what: str, job: Any, folder: Path) -> None:
+        if what == "measure":
+            compare_measure.measure(folder, job.name)
+        elif compare_child.train(folder, job.name):
+            raise SystemExit(f"stopped in {folder}, everything saved; the same command goes on from there")
+
+    recipe = load_root(place / "recipe.toml", (), CompareRecipe, conflicts=compare_conflicts)
+    return carry_out(recipe, plan_of(recipe, place / "run"), place / "run", "recipe.toml", part=part)
 
 
 def run_trial(source: Path, method: str, number: int, trial: Mapping[str, object], tokens: int, folder: Path) -> Any:
@@ -92,11 +108,11 @@ def run_trial(source: Path, method: str, number: int, trial: Mapping[str, object
     write_recipe(source, method, overrides_of(method, trial, tokens, _temperature(source)), place / "recipe.toml")
     before = sample_quiet(1.0)
     with watching() as during:
-        run_child(
-            [sys.executable, "-m", "charter.cli.app", "compare", place / "recipe.toml", "--run-dir", place / "run"]
-        )
-    column = json.loads((place / "run" / "compare.json").read_text("utf-8"))["methods"][method]
-    told = ("score", "score_interval", "gain", "gain_interval", "gain_excludes_zero", "seconds", "steps")
+        column = compare_here(place)["methods"][method]
+    told = (
+        "score", "score_interval", "gain", "gain_interval", "gain_excludes_zero", "processor_seconds", "steps",
+        "updates", "tokens_sampled",
+    )  # fmt: skip
     row = {
         "method": method,
         "trial": dict(trial),
@@ -123,7 +139,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print data instead of a table")
     parser.add_argument("--store", action="store_true", help="write benchmarks/results/compare_search.json")
     parser.add_argument("--recipe", type=Path, default=RECIPE)
-    parser.add_argument("--tokens", type=int, default=1200, help="sampled tokens of a trial")
+    parser.add_argument("--tokens", type=int, default=900, help="sampled tokens of a trial")
     parser.add_argument("--only", choices=list(GRID), help="one method alone")
     parser.add_argument("--most", type=int, help="trials of each method; all when left out")
     parser.add_argument("--folder", type=Path, default=FOLDER)

@@ -126,7 +126,20 @@ def test_the_record_has_its_fixed_keys(record):
         assert column["score_interval"][0] <= column["score"] <= column["score_interval"][1]
         assert column["peak_bytes"] >= column["baseline_bytes"] > 0
         assert column["seconds"] == pytest.approx(sum(column["time"].values()))
+        assert column["processor_seconds"] == pytest.approx(sum(column["processor_time"].values()))
+        assert min(column["processor_time"]["sample"], column["processor_time"]["learn"]) > 0
         assert column["flops"] == pytest.approx(sum(column["flops_of"].values()))
+
+
+def test_every_two_methods_are_compared_and_every_claim_is_answered(record):
+    names = list(record["methods"])
+    pairs = [(row["of"], row["over"]) for row in record["differences"]]
+    assert pairs == [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    for row in record["differences"]:
+        told = record["methods"][row["of"]]["score"] - record["methods"][row["over"]]["score"]
+        assert row["difference"] == pytest.approx(told)
+        assert row["interval_both"][0] <= row["difference"] <= row["interval_both"][1]
+    assert len(record["claims"]) == 8
 
 
 def test_each_method_holds_its_models(record):
@@ -242,7 +255,11 @@ def test_render_makes_the_pages_from_the_record_alone(record, tmp_path):
     shown = f"{grpo['score']:.3f} [{grpo['score_interval'][0]:.3f}, {grpo['score_interval'][1]:.3f}]"
     assert shown in text
     assert shown in page
-    assert page.count("<svg") == 10  # five plots, each for a wide page and a phone
+    for one in record["claims"]:
+        assert one["here"] in text
+        assert one["verdict"] in page
+    assert "PPO (RLHF) − GRPO" in text
+    assert page.count("<svg") == 12  # six plots, each for a wide page and a phone
     assert not re.search(r"(src|href)=|url\(|@import", page)  # nothing from elsewhere
     told = (tmp_path / "page.md").read_text()
     assert told.startswith("before\n<!-- comparison: begin -->\n")

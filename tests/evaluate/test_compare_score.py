@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charter.evaluate.compare_score import bootstrap_both, curve_over_seeds, gain_of, score_of
+from charter.evaluate.compare_score import bootstrap_both, curve_over_seeds, difference_of, gain_of, score_of
 
 
 def test_a_score_by_hand():
@@ -45,6 +45,25 @@ def test_a_gain_is_paired():
 def test_a_loss_excludes_zero_too():
     before, after = [{"a": [1.0], "b": [1.0]}], [{"a": [0.5], "b": [0.25]}]
     assert gain_of(before, after)["gain_excludes_zero"] is True
+
+
+def test_a_difference_is_paired_by_prompt_and_seed():
+    first = [{"a": [1.0], "b": [1.0], "c": [0.0]}, {"a": [1.0], "b": [0.0]}]
+    second = [{"a": [0.5], "b": [0.5]}, {"a": [0.5], "b": [-0.5]}]
+    # every prompt that both have differs by 0.5 under every seed; c is one's alone
+    found = difference_of(first, second)
+    assert found == {"difference": 0.5, "interval": [0.5, 0.5], "interval_both": [0.5, 0.5], "excludes_zero": True}
+    assert difference_of(second, first)["difference"] == -0.5
+    assert difference_of(first, first)["excludes_zero"] is False
+
+
+def test_seeds_that_disagree_leave_a_difference_open():
+    """+1 under one seed and −0.5 under the other: over prompts alone it is sure, over seeds too it is not."""
+    zero = {str(i): [0.0] for i in range(30)}
+    first = [{k: [1.0] for k in zero}, {k: [-0.5] for k in zero}]
+    found = difference_of(first, [zero, zero])
+    assert found["interval"] == [0.25, 0.25]
+    assert found["excludes_zero"] is False
 
 
 def test_drawing_seeds_too_is_never_surer():

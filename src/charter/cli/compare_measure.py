@@ -125,14 +125,16 @@ def _course(run: Run, recipe: Recipe, budget: Mapping[str, float | None]) -> dic
     kind = next(name for name, limit in budget.items() if limit is not None)
     limit = float(budget[kind] or 0.0)
     time = {part: _total(rows, f"time/{part}_s") for part in ("sample", "score", "learn")}
-    tokens = seconds = 0.0
+    processor = {part: _total(rows, f"time/processor_{part}_s") for part in ("sample", "learn")}
+    processor_seconds = _total(rows, "time/processor_s")
+    tokens = seconds = spent_processor = 0.0
     curve: list[dict[str, float | None]] = []
     for row in rows:
         tokens += row.get("tokens/sampled") or 0.0
         seconds += row["time/step_s"]
-        length = row.get("completions/mean_length")
-        point = {"step": row["step"], "tokens": tokens, "seconds": seconds, "reward": row.get("reward")}
-        curve.append({**point, "length": length})
+        spent_processor += row["time/processor_s"]
+        at = {"step": row["step"], "tokens": tokens, "seconds": seconds, "processor_seconds": spent_processor}
+        curve.append({**at, "reward": row.get("reward"), "length": row.get("completions/mean_length")})
     lengths = [float(point["length"]) for point in curve if point["length"] is not None]
     return {
         "steps": len(rows),
@@ -140,6 +142,8 @@ def _course(run: Run, recipe: Recipe, budget: Mapping[str, float | None]) -> dic
         "tokens_sampled": int(taken["tokens"]),
         "seconds": taken["seconds"],
         "time": {**time, "other": max(taken["seconds"] - sum(time.values()), 0.0)},
+        "processor_seconds": processor_seconds,
+        "processor_time": {**processor, "other": max(processor_seconds - sum(processor.values()), 0.0)},
         "budget": {
             "kind": kind, "limit": limit, "spent": taken[kind], "overshot": max(taken[kind] - limit, 0.0),
             "reached": taken[kind] >= limit,

@@ -6,12 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from charter.cli.compare_table import groups, interval, size
+from charter.cli.compare_table import CLAIM_HEAD, DIFFERENCE_HEAD, claims, differences, groups, interval, size
 from charter.cli.pages.plots import PLOT_CSS, Bar, Series, Stack, dots, fitted, lines, stacked
 from charter.cli.pages.text import escape, seconds
 
 BEGIN, END = "<!-- comparison: begin -->", "<!-- comparison: end -->"
 """Markers in a Markdown file between which `charter compare --render DIR --into FILE` writes."""
+
+CURVE_LABELS = {
+    "tokens": "sampled tokens",
+    "seconds": "seconds in training steps",
+    "processor_seconds": "seconds of processor time in training steps",
+}
+PART_TITLES = {"sample": "sampling and scoring", "learn": "learning", "other": "other"}
 
 Record = Mapping[str, Any]
 
@@ -37,29 +44,46 @@ def markdown(record: Record) -> str:
     """The record as Markdown: what was compared, the table, and what should be known beside it."""
     titles = [str(column["title"]) for column in record["methods"].values()]
     text = [_about(record), ""]
+    if told := claims(record):
+        text += ["**What is commonly said, and what was measured**", "", *_rows(CLAIM_HEAD, told), ""]
     for title, rows in groups(record):
-        text += [f"**{title}**", "", f"| | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
-        text += [
-            f"| {name} | {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |" for name, cells in rows
-        ]
-        text.append("")
+        text += [f"**{title}**", "", *_rows(["", *titles], [(name, *cells) for name, cells in rows]), ""]
+    if apart := differences(record):
+        rows = [(name, *cells) for name, cells in apart]
+        text += ["**Is one better than another?**", "", *_rows(DIFFERENCE_HEAD, rows), ""]
     text += [f"- {note}" for note in _notes(record)]
     return "\n".join(text) + "\n"
 
 
+def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    lines = [[cell.replace("|", "\\|") for cell in row] for row in (head, *rows)]
+    marked = [f"| {' | '.join(row)} |" for row in lines]
+    return [marked[0], "|---" * len(head) + "|", *marked[1:]]
+
+
+def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A heading and a table; the first cell of a row names it."""
+    top = "".join(f"<th scope=col>{escape(cell)}</th>" for cell in head)
+    body = "".join(
+        f"<tr><th scope=row>{escape(row[0])}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in row[1:])}</tr>"
+        for row in rows
+    )
+    return (
+        f"<h2>{escape(title)}</h2><div class=scroll><table><thead><tr>{top}</tr></thead>"
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
 def html(record: Record) -> str:
     """The record as one page without anything from elsewhere."""
-    titles = "".join(f"<th scope=col>{escape(c['title'])}</th>" for c in record["methods"].values())
-    tables: list[str] = []
-    for title, rows in groups(record):
-        body = "".join(
-            f"<tr><th scope=row>{escape(name)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
-            for name, cells in rows
-        )
-        tables.append(
-            f"<h2>{escape(title)}</h2><div class=scroll><table><thead><tr><td></td>{titles}</tr></thead>"
-            f"<tbody>{body}</tbody></table></div>"
-        )
+    titles = [str(column["title"]) for column in record["methods"].values()]
+    tables = [_table(title, ["", *titles], [(name, *cells) for name, cells in rows]) for title, rows in groups(record)]
+    if told := claims(record):
+        tables.insert(0, _table("What is commonly said, and what was measured", CLAIM_HEAD, told))
+    if apart := differences(record):
+        rows = [(name, *cells) for name, cells in apart]
+        tables.append(_table("Is one better than another?", DIFFERENCE_HEAD, rows))
     notes = "".join(f"<li>{escape(note)}</li>" for note in _notes(record))
     name = f"{', '.join(str(c['title']) for c in record['methods'].values())} on the same work"
     return (
@@ -112,6 +136,7 @@ def _notes(record: Record) -> list[str]:
         *record["notes"],
         "Tokens, operations, times, lengths and KL are means over seeds, peaks the largest of them, and what could not "
         "be used is summed.",
+        "Time by the clock counts whatever else the machine did; processor time counts this process alone.",
         "Operations are counted by formula, as the mathematics needs them: 2 per weight and token forward, 4 backward, "
         "attention added, a prompt once per group; embedding tables are left out.",
         "The estimate has no allocator, no libraries and no interpreter in it; the measured peak has. The peak is the "
@@ -134,7 +159,7 @@ def _plots(record: Record) -> str:
             f"Final {escape(name)}, with 95 % intervals over prompts (seeds averaged).",
         )
     ]
-    for by, label in (("tokens", "sampled tokens"), ("seconds", "seconds in training steps")):
+    for by, label in CURVE_LABELS.items():
         series = [
             Series(
                 name=str(c["title"]),
@@ -163,11 +188,13 @@ def _plots(record: Record) -> str:
         )
     )
     timed = [
-        Stack(label=c["title"], parts={k: c["time"][k] for k in ("sample", "score", "learn", "other")},
-              note=seconds(c["seconds"]))
+        Stack(label=c["title"], parts={PART_TITLES[k]: value for k, value in c["processor_time"].items()},
+              note=seconds(c["processor_seconds"]))
         for c in methods.values()
     ]  # fmt: skip
-    figures.append(fitted(lambda width: stacked(timed, width=width, x_label="s"), "Where the time of the steps went."))
+    figures.append(
+        fitted(lambda width: stacked(timed, width=width, x_label="s"), "Where the processor time of the steps went.")
+    )
     return "".join(figures)
 
 

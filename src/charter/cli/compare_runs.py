@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,10 @@ class Job:
         return f"{self.name:<24} {self.recipe.model}, {size}, until {limit}"
 
 
+Part = Callable[[str, Job, Path], None]
+"""("train" or "measure", the job, the comparison's folder) → done."""
+
+
 def plan_of(recipe: CompareRecipe, folder: Path) -> list[Job]:
     """The runs in their order: seed by seed, so that a comparison that is cut short has whole rows."""
     budget = {"tokens": recipe.budget.tokens, "seconds": recipe.budget.seconds}
@@ -83,14 +87,18 @@ def _draw_prompts(recipe: CompareRecipe, folder: Path) -> None:
     write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for _, row in rows))
 
 
-def carry_out(recipe: CompareRecipe, jobs: Sequence[Job], folder: Path, source: str) -> dict[str, Any]:
+def carry_out(
+    recipe: CompareRecipe, jobs: Sequence[Job], folder: Path, source: str, *, part: Part | None = None
+) -> dict[str, Any]:
     """Run what is not finished yet, one after the other, and write FOLDER/compare.json.
 
-    source: the recipe's file, for the record. Raises: StoreError for a run that was made under another recipe; RunError
+    source: the recipe's file, for the record. part: trains or measures a job; in a process of its own when left out.
+    Raises: StoreError for a run that was made under another recipe; RunError
     for one that failed, or when asked to stop.
     """
-    for part in ("jobs", "measured"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
+    do = part or _child
+    for name in ("jobs", "measured"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
     _draw_prompts(recipe, folder)
     began = time.perf_counter()
     for number, job in enumerate(jobs, start=1):
@@ -99,8 +107,8 @@ def carry_out(recipe: CompareRecipe, jobs: Sequence[Job], folder: Path, source: 
         if result.is_file():
             continue
         print(f"[{number}/{len(jobs)}] {job.line()}", file=sys.stderr, flush=True)
-        _child("train", job, folder)
-        _child("measure", job, folder)
+        do("train", job, folder)
+        do("measure", job, folder)
     runs = [json.loads((folder / "measured" / f"{job.name}.json").read_text("utf-8")) for job in jobs]
     about = {
         "recipe": Path(source).name,

@@ -63,6 +63,31 @@ def groups(record: Mapping[str, Any]) -> list[tuple[str, list[Row]]]:
     ]
 
 
+def differences(record: Mapping[str, Any]) -> list[Row]:
+    """(A − B, [the difference with both intervals, whether it excludes 0]) for every two methods."""
+    titles = {name: str(column["title"]) for name, column in record["methods"].items()}
+    return [
+        (
+            f"{titles[one['of']]} − {titles[one['over']]}",
+            [
+                interval(one["difference"], one["interval"], sign=True),
+                interval(one["difference"], one["interval_both"], sign=True),
+                "yes" if one["excludes_zero"] else "no: cannot be told",
+            ],
+        )
+        for one in record["differences"]
+    ]
+
+
+DIFFERENCE_HEAD = ("score less score", "95 % over prompts", "95 % over prompts and seeds", "does the second exclude 0?")
+CLAIM_HEAD = ("what is commonly said", "", "what was measured")
+
+
+def claims(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(what is commonly said, the verdict, what was measured)."""
+    return [(one["said"], one["verdict"], one["here"]) for one in record["claims"]]
+
+
 def _result(record: Mapping[str, Any], row: Callable[[str, Callable[[Column], str]], Row]) -> list[Row]:
     how = "greedy" if record["temperature"] == 0 else f"temperature {record['temperature']:g}"
     name = "accuracy" if record["score"] == "accuracy" else "mean reward"
@@ -126,6 +151,9 @@ def _time(row: Callable[[str, Callable[[Column], str]], Row]) -> list[Row]:
     return [
         row("training steps together", lambda c: seconds(c["seconds"])),
         *(row(name, lambda c, part=part: seconds(c["time"][part])) for part, name in parts.items()),
+        row("processor time of the steps", lambda c: seconds(c["processor_seconds"])),
+        row("of that, sampling and scoring", lambda c: seconds(c["processor_time"]["sample"])),
+        row("of that, learning", lambda c: seconds(c["processor_time"]["learn"])),
     ]
 
 

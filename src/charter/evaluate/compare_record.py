@@ -6,10 +6,12 @@ compare.md and compare.html are made from the record alone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from statistics import fmean
 from typing import Any
 
-from charter.evaluate.compare_score import curve_over_seeds, gain_of, score_of
+from charter.evaluate.compare_claims import claims_of
+from charter.evaluate.compare_score import curve_over_seeds, difference_of, gain_of, score_of
 
 Run = Mapping[str, Any]
 
@@ -43,6 +45,8 @@ CANNOT = {
 """What of the data a method samples it cannot learn from; the counts stand beside it."""
 
 SEEDS_WANTED = 3
+CURVES = ("tokens", "seconds", "processor_seconds")
+"""What the reward of training is drawn against."""
 
 
 def method_record(runs: Sequence[Run], score: str) -> dict[str, Any]:
@@ -72,6 +76,8 @@ def method_record(runs: Sequence[Run], score: str) -> dict[str, Any]:
         "flops_of": _means([{name: one["flops"] for name, one in run["passes"].items()} for run in runs]),
         "seconds": fmean(run["seconds"] for run in runs),
         "time": _means([run["time"] for run in runs]),
+        "processor_seconds": fmean(run["processor_seconds"] for run in runs),
+        "processor_time": _means([run["processor_time"] for run in runs]),
         "budget": {
             "kind": first["budget"]["kind"],
             "limit": first["budget"]["limit"],
@@ -89,7 +95,7 @@ def method_record(runs: Sequence[Run], score: str) -> dict[str, Any]:
             "held_out_scored": _mean_pair([run["held_out_length_scored"] for run in runs]),
         },
         "cannot_use": {**_sums([run["usage"] for run in runs]), "why": CANNOT[str(first["method"])]},
-        "curve": {by: curve_over_seeds([run["curve"] for run in runs], by, "reward") for by in ("tokens", "seconds")},
+        "curve": {by: curve_over_seeds([run["curve"] for run in runs], by, "reward") for by in CURVES},
         "by_seed": {
             str(run["seed"]): {
                 name: run[name] for name in ("peak_bytes", "tokens_sampled", "flops", "seconds", "steps", "kl")
@@ -103,10 +109,17 @@ def compare_record(runs: Sequence[Run], *, score: str, about: Mapping[str, Any])
     """The whole record. runs: in any order. about: model, data, budget, machine: what stands above the methods."""
     seeds = sorted({int(run["seed"]) for run in runs})
     methods: dict[str, Any] = {}
+    scores: dict[str, list[dict[str, list[float]]]] = {}
     for name in TITLES:
         own = sorted((run for run in runs if run["method"] == name), key=lambda run: int(run["seed"]))
         if own:
             methods[name] = method_record(own, score)
+            scores[name] = [_scores(run, "rewards", score) for run in own]
+    differences = [
+        {"of": a, "over": b, **difference_of(scores[a], scores[b])}
+        for a, b in combinations(methods, 2)
+        if methods[a]["seeds"] == methods[b]["seeds"]
+    ]
     notes = []
     if len(seeds) < SEEDS_WANTED:
         notes.append(
@@ -118,7 +131,8 @@ def compare_record(runs: Sequence[Run], *, score: str, about: Mapping[str, Any])
             notes.append(
                 f"{TITLES[name]} ended before its budget was spent: its run.steps or budget.max_steps stopped it"
             )
-    return {**about, "score": score, "seeds": seeds, "notes": notes, "methods": methods}
+    record = {**about, "score": score, "seeds": seeds, "notes": notes, "differences": differences, "methods": methods}
+    return {**record, "claims": claims_of(record)}
 
 
 def _scores(run: Run, name: str, score: str) -> dict[str, list[float]]:

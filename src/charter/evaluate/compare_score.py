@@ -46,17 +46,40 @@ def gain_of(
 
     Returns: {"gain", "gain_interval": 95 % over prompts, "gain_excludes_zero"}.
     """
-    shared = [
-        {prompt: [fmean(values) - fmean(old[prompt])] for prompt, values in new.items() if values and old.get(prompt)}
-        for old, new in zip(before, after, strict=True)
-    ]
-    means = _table(shared).mean(axis=1)
+    means = _table(_changes(before, after)).mean(axis=1)
     low, high = bootstrap_by_prompt([[float(m)] for m in means], seed=seed, resamples=RESAMPLES)
     return {
         "gain": float(means.mean()),
         "gain_interval": [low, high],
         "gain_excludes_zero": bool(low > 0 or high < 0),
     }
+
+
+def difference_of(
+    first: Sequence[Mapping[str, Sequence[float]]], second: Sequence[Mapping[str, Sequence[float]]], *, seed: int = 0
+) -> dict[str, Any]:
+    """first − second on the same prompts under the same seeds: {"difference", "interval": 95 % over prompts with the
+    seeds averaged, "interval_both": drawing prompts and seeds, "excludes_zero": whether the second one does}.
+    """
+    table = _table(_changes(second, first))
+    means = table.mean(axis=1)
+    low, high = bootstrap_both(table, seed=seed)
+    return {
+        "difference": float(means.mean()),
+        "interval": list(bootstrap_by_prompt([[float(m)] for m in means], seed=seed, resamples=RESAMPLES)),
+        "interval_both": [low, high],
+        "excludes_zero": bool(low > 0 or high < 0),
+    }
+
+
+def _changes(
+    before: Sequence[Mapping[str, Sequence[float]]], after: Sequence[Mapping[str, Sequence[float]]]
+) -> list[dict[str, list[float]]]:
+    """Per seed, prompt id → [mean after − mean before], of the prompts that have both."""
+    return [
+        {prompt: [fmean(values) - fmean(old[prompt])] for prompt, values in new.items() if values and old.get(prompt)}
+        for old, new in zip(before, after, strict=True)
+    ]
 
 
 def bootstrap_both(table: np.ndarray, *, level: float = 0.95, seed: int = 0, resamples: int = RESAMPLES) -> Interval:

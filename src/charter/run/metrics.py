@@ -201,6 +201,15 @@ METRICS: dict[str, Metric] = dict(
         _metric("time/learn_s", "wall time of forward, backward and optimizer", "s", "Learning.", (0.0, INF)),
         _metric("time/step_s", "wall time of the whole step", "s", "Everything.", (0.0, INF)),
         _metric(
+            "time/processor_s",
+            "processor time of this process in the step",
+            "s",
+            "What the step took of the processors, whatever else the machine did.",
+            (0.0, INF),
+        ),
+        _metric("time/processor_sample_s", "of that, until the groups were scored", "s", "Sampling.", (0.0, INF)),
+        _metric("time/processor_learn_s", "of that, learning", "s", "Learning.", (0.0, INF)),
+        _metric(
             "skipped",
             "updates of the step whose gradient was not finite and that changed nothing",
             "updates",
