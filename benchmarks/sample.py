@@ -23,7 +23,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,7 @@ def run_side(side: str, python: Path, plan: Plan, cells: Sequence[Cell]) -> dict
 def measure(plan: Plan) -> dict[str, Any]:
     """All rounds of all sides, watched."""
     sides = {"charter": Path(sys.executable), **plan.peers}
-    shape = model_in(model_folder(plan.model))
+    shape = replace(model_in(model_folder(plan.model)), element_bytes=2 if plan.dtype == "bfloat16" else 4)
     memory = psutil.virtual_memory().total
     able = {
         side: [cell for cell in plan.cells if side not in ("generate", "continuous") or fits(shape, cell, memory)]

@@ -136,6 +136,7 @@ def vllm(request: dict[str, Any], extra: dict[str, Any]) -> Sample:
             n=cell["group"], temperature=1.0, top_p=1.0, top_k=0, max_tokens=tokens, ignore_eos=True, detokenize=False
         )
         prompts = [{"prompt_token_ids": ids} for ids in cell["prompts"]]
+        engine.reset_prefix_cache()  # or the warm-up's prompts would cost nothing when they are timed
         answers = engine.generate(prompts, settings, use_tqdm=False)
         return sum(len(one.token_ids) for answer in answers for one in answer.outputs)
 
