@@ -19,8 +19,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from charter.errors import ModelError
+from charter.model.allocator import keep_freed_memory
 from charter.model.attention import IMPLEMENTATION, Layout
 from charter.model.chat import ChatFormat
+from charter.model.fused import FusedForward, fuse
 from charter.model.logprobs import Head
 from charter.model.prefix import PackedTrees
 from charter.types import Branch, Tree
@@ -45,6 +47,7 @@ class Policy:
                 part.p = 0.0
         module.set_attn_implementation(IMPLEMENTATION)
         self.head = _head_of(module)
+        self._fused: FusedForward | None = None
 
     @property
     def config(self) -> Any:
@@ -83,7 +86,14 @@ class Policy:
             yield
 
     def hidden(self, tokens: Tensor, positions: Tensor, layout: Layout) -> Tensor:
-        """Last hidden states `[T, D]` of packed tokens `[T]` at `positions` `[T]` under `layout`."""
+        """Last hidden states `[T, D]` of packed tokens `[T]` at `positions` `[T]` under `layout`.
+
+        Where no gradient is asked for, through the fused forward if the model has one.
+        """
+        if not torch.is_grad_enabled():
+            fused = self._fused_forward()
+            if fused is not None:
+                return fused(tokens, positions, layout)
         return self.module.base_model(
             input_ids=tokens[None],
             position_ids=positions[None],
@@ -91,6 +101,11 @@ class Policy:
             use_cache=False,
             packed_layout=layout,
         ).last_hidden_state[0]
+
+    def _fused_forward(self) -> FusedForward | None:
+        if self._fused is None or not self._fused.whole:
+            self._fused = fuse(self.module)
+        return self._fused
 
     def verify(self) -> None:
         """Compare the packed forward with the model's own eager one.
@@ -156,6 +171,8 @@ def load_policy(
     compute = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(
         dtype, torch.bfloat16 if where.type == "cuda" else torch.float32
     )
+    if where.type == "cpu":
+        keep_freed_memory()
     name = str(source)
     _check_folder(Path(source), name)
     tokenizer = _load_tokenizer(name)

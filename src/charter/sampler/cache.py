@@ -43,6 +43,7 @@ class GroupCache:
         self.completions = completions
         self.step = 0
         self.lengths = torch.tensor([len(p) for p in prompts], device=device)
+        self.padded = len({len(p) for p in prompts}) > 1
         self._max_new = max_new_tokens
         self._shape = (policy.kv_heads, policy.head_dim)
         self.prompt_keys: list[Tensor] = []
@@ -141,15 +142,16 @@ class DecodeLayout:
     def __init__(self, cache: GroupCache, live: Tensor) -> None:
         self._cache = cache
         self._live = live
-        self._everyone = len(live) == cache.slots
+        self._everyone = len(live) == cache.slots  # then in the order of the slots
         self._masks: dict[int | None, Tensor] = {}
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, spec: AttentionSpec) -> Tensor:
         cache, live = self._cache, self._live
         own_keys, own_values = cache.own_keys[spec.layer], cache.own_values[spec.layer]
         prompt_keys, prompt_values = cache.prompt_keys[spec.layer], cache.prompt_values[spec.layer]
-        own_keys[live, :, cache.step] = key.transpose(0, 1).to(own_keys.dtype)
-        own_values[live, :, cache.step] = value.transpose(0, 1).to(own_values.dtype)
+        at = slice(None) if self._everyone else live
+        own_keys[at, :, cache.step] = key.transpose(0, 1).to(own_keys.dtype)
+        own_values[at, :, cache.step] = value.transpose(0, 1).to(own_values.dtype)
         groups, kv_heads, width, size = prompt_keys.shape
         rows, length = cache.slots, cache.step + 1
         share = query.shape[0] // kv_heads
@@ -166,7 +168,9 @@ class DecodeLayout:
         scores = torch.cat([with_prompt, with_own], dim=-1)
         if spec.softcap is not None:
             scores = spec.softcap * torch.tanh(scores / spec.softcap)
-        weights = torch.softmax(scores.masked_fill_(self._hidden(spec.window), float("-inf")), dim=-1)
+        if spec.window is not None or cache.padded:
+            scores = scores.masked_fill_(self._hidden(spec.window), float("-inf"))
+        weights = torch.softmax(scores, dim=-1)
         to_prompt = weights[..., :width].transpose(1, 2).flatten(2, 3) @ prompt_values
         to_prompt = to_prompt.view(groups, kv_heads, cache.completions, share, size).transpose(1, 2)
         to_own = weights[..., width:].reshape(rows, kv_heads, share, length) @ own_values[:, :, :length]

@@ -73,10 +73,10 @@ def choose(
     if top_k or top_p < 1.0:
         scaled = _truncate(scaled, top_p, top_k)
     highest = scaled.amax(-1, keepdim=True)
-    mass = torch.exp(scaled - highest)
+    mass = torch.sub(scaled, highest).exp_()
     rows, vocabulary = mass.shape
     padded = torch.nn.functional.pad(mass, (0, -vocabulary % _BLOCK)).view(rows, -1, _BLOCK)
-    upto = padded.sum(-1, dtype=torch.float64).cumsum(-1)
+    upto = padded.sum(-1).double().cumsum(-1)  # 256 terms keep float32's precision; the sum of all would not
     total = upto[:, -1:]
     target = uniform[:, None] * total
     block = torch.searchsorted(upto, target, right=True).clamp_(max=upto.shape[1] - 1)

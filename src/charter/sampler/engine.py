@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from charter.model.load import Policy
 from charter.sampler.draw import choose, uniforms
 from charter.sampler.metering import Meter
 from charter.sampler.sharing import families
+from charter.sampler.threads import interleave, loops_for
 from charter.sampler.trunk import TrunkCache, rows_within_memory
 from charter.sampler.weighing import Weighed, encode_choices, weigh
 from charter.types import ChatReply, ChatRequest, ChoiceReply, ChoiceRequest, StopReason, Usage
@@ -97,15 +99,8 @@ class LocalChat:
                 )
         for group in groups.values():
             for shared, rows in self._turns(group):
-                decoding = self._decode(shared, rows)
-                while True:
-                    with self._meter.working():
-                        finished = next(decoding, None)
-                    if finished is None:
-                        break
-                    for reply in finished:
-                        yield reply
-                    await asyncio.sleep(0)
+                async for reply in interleave(self._parts(shared, rows)):
+                    yield reply
 
     async def choice_logprobs(self, requests: Sequence[ChoiceRequest]) -> AsyncIterator[ChoiceReply]:
         """Yield each request's log-probabilities: of each choice's tokens as the reply's continuation, summed.
@@ -130,6 +125,29 @@ class LocalChat:
             for number, logprobs in finished:
                 yield self._answer(by_task[number], tasks[number], logprobs)
             await asyncio.sleep(0)
+
+    def _parts(self, shared: int, rows: Sequence[_Row]) -> list[Callable[[], Iterator[list[ChatReply]]]]:
+        """Decoding loops for rows that begin alike: the beginning is computed once for all of them."""
+        most = rows[0].request.max_new_tokens
+        with self._meter.working(), torch.inference_mode(), self.policy.arithmetic():
+            cache = TrunkCache(self.policy, [row.prompt for row in rows], shared, most)
+            loops = loops_for(len(rows), self.policy.device)
+            shares = [range(i, len(rows), loops) for i in range(loops)]
+            caches = [cache.part(share) for share in shares] if loops > 1 else [cache]
+        return [
+            partial(self._timed, partial(self._decode, part, [rows[i] for i in share]))
+            for part, share in zip(caches, shares, strict=True)
+        ]
+
+    def _timed(self, part: Callable[[], Iterator[list[ChatReply]]]) -> Iterator[list[ChatReply]]:
+        """What a decoding loop yields; its steps count as work, the time between them does not."""
+        steps = part()
+        while True:
+            with self._meter.working():
+                finished = next(steps, None)
+            if finished is None:
+                return
+            yield finished
 
     def _prompt(self, request: ChatRequest) -> tuple[int, ...] | str:
         """The ids that the reply continues, or why there are none."""
@@ -161,11 +179,10 @@ class LocalChat:
                 yield family.shared, members[first:at]
                 at = first
 
-    def _decode(self, shared: int, rows: Sequence[_Row]) -> Iterator[list[ChatReply]]:
+    def _decode(self, cache: TrunkCache, rows: Sequence[_Row]) -> Iterator[list[ChatReply]]:
         """One token for every live row per turn; yields the replies that ended in that turn (often none)."""
         policy, most = self.policy, rows[0].request.max_new_tokens
         with torch.inference_mode(), policy.arithmetic():
-            cache = TrunkCache(policy, [row.prompt for row in rows], shared, most)
             logits = policy.head.logits(cache.last_hidden)
         live = list(rows)
         slots = list(range(len(rows)))  # of each live row in the cache

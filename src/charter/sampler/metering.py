@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from charter.types import Usage
 
 
 class Meter:
-    """Counts of one chat model since it was made.
+    """Counts of one chat model since it was made; several threads may count at once.
 
     input_price, output_price: of a million tokens, in any currency.
     """
@@ -22,24 +23,29 @@ class Meter:
         self._seconds = 0.0
         self._working = 0
         self._since = 0.0
+        self._counting = threading.Lock()
 
     def answered(self, prompt_tokens: int, completion_tokens: int) -> None:
         """One request was answered, with this many tokens."""
-        self._requests += 1
+        with self._counting:
+            self._requests += 1
         self.paid(prompt_tokens, completion_tokens)
 
     def paid(self, prompt_tokens: int, completion_tokens: int) -> None:
         """These tokens are to be paid, whatever came of them."""
-        self._prompt_tokens += prompt_tokens
-        self._completion_tokens += completion_tokens
+        with self._counting:
+            self._prompt_tokens += prompt_tokens
+            self._completion_tokens += completion_tokens
 
     def retried(self) -> None:
         """One try failed and is repeated."""
-        self._retries += 1
+        with self._counting:
+            self._retries += 1
 
     def failed(self) -> None:
         """One request was given up."""
-        self._failures += 1
+        with self._counting:
+            self._failures += 1
 
     def price(self, prompt_tokens: int, completion_tokens: int) -> float:
         """What these tokens cost: (n_in · input_price + n_out · output_price) / 10⁶."""
@@ -48,15 +54,17 @@ class Meter:
     @contextmanager
     def working(self) -> Iterator[None]:
         """Time passes for as long as at least one of these is open."""
-        if not self._working:
-            self._since = time.monotonic()
-        self._working += 1
+        with self._counting:
+            if not self._working:
+                self._since = time.monotonic()
+            self._working += 1
         try:
             yield
         finally:
-            self._working -= 1
-            if not self._working:
-                self._seconds += time.monotonic() - self._since
+            with self._counting:
+                self._working -= 1
+                if not self._working:
+                    self._seconds += time.monotonic() - self._since
 
     @property
     def usage(self) -> Usage:

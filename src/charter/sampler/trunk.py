@@ -11,6 +11,7 @@ Not here: completions of one prompt (`charter.sampler.cache`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from itertools import accumulate
 
 import torch
@@ -131,12 +132,22 @@ class TrunkCache:
         """Drop idle slots if at least a quarter is idle. Returns the live slots' new numbers, in the same order."""
         if not live or 4 * len(live) > 3 * self.slots:
             return None
-        kept = torch.tensor(live, device=self.rests.device)
-        self.rests = self.rests[kept]
+        self._keep_only(live)
+        return list(range(len(live)))
+
+    def part(self, slots: Sequence[int]) -> TrunkCache:
+        """Some of the rows behind the same trunk; from now on both write by themselves."""
+        part = copy(self)
+        part.own_keys, part.own_values = list(self.own_keys), list(self.own_values)
+        part._keep_only(slots)
+        return part
+
+    def _keep_only(self, slots: Sequence[int]) -> None:
+        kept = torch.tensor(slots, device=self.rests.device)
+        self.rests, self.last_hidden = self.rests[kept], self.last_hidden[kept]
         for store in (self.own_keys, self.own_values):
             for layer, old in enumerate(store):
                 store[layer] = old[kept]
-        return list(range(len(live)))
 
 
 class TrunkLayout:

@@ -1,0 +1,212 @@
+"""A forward without gradient that does fewer, larger things: what sampling runs.
+
+    x ← x + W_o · attend(rope(W_qkv · norm(x)))          one product for queries, keys and values
+    x ← x + W_d · (silu(W_g · n) ⊙ W_u · n),  n = norm(x)     one for gate and up
+
+The projections of a layer lie behind one another in one piece of memory, and the module's own parameters are views of
+it: nothing is held twice, and what the optimizer writes is what is sampled. At 32 rows the products are most of the
+time; around them this takes a third of the operations of the module graph.
+
+For models of Llama's shape (`SHAPES`); all others, and adapters, go through their own modules. `Policy.verify` compares
+it with the model's own forward. Not here: attention (the `Layout`), the output head (`charter.model.logprobs`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, rms_norm, silu
+
+from charter.model.attention import AttentionSpec, Layout
+
+SHAPES = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
+"""transformers' classes whose layers are the formula above."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Norm:
+    """RMSNorm: w · x / sqrt(mean(x²) + eps), in float32 or wider."""
+
+    weight: Tensor
+    eps: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return rms_norm(x.to(self.weight.dtype), self.weight.shape, self.weight, self.eps)
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """Linear layers of one input, one behind the other: weight `[ΣN, K]`, bias `[ΣN]` or None."""
+
+    parts: tuple[nn.Linear, ...]
+    weight: Tensor
+    bias: Tensor | None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the layers' parameters are still views of this memory (a move to another device parts them)."""
+        return _are_views([part.weight for part in self.parts], self.weight) and (
+            self.bias is None or _are_views([part.bias for part in self.parts], self.bias)
+        )
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A decoder layer's weights. query_norm, key_norm: over each head, where the model has them."""
+
+    spec: AttentionSpec
+    before_attention: _Norm
+    projections: _Joined
+    query_norm: _Norm | None
+    key_norm: _Norm | None
+    out: _Joined
+    before_mlp: _Norm
+    gate_up: _Joined
+    down: _Joined
+
+
+class FusedForward:
+    """The forward of a Llama-shaped module over packed tokens; see `Policy.hidden` for its arguments."""
+
+    def __init__(self, module: Any) -> None:
+        base = module.base_model
+        self._module = module
+        self._embed: Tensor = base.embed_tokens.weight
+        self._rotary = base.rotary_emb
+        self._last = _norm(base.norm)
+        self._layers = [_layer(layer, base.config) for layer in base.layers]
+        attention = base.layers[0].self_attn
+        self._head_dim = int(attention.head_dim)
+        self._heads = attention.q_proj.out_features // self._head_dim
+        self._kv_heads = attention.k_proj.out_features // self._head_dim
+
+    @property
+    def whole(self) -> bool:
+        """Whether this still speaks for the module: same layers, same memory."""
+        base = self._module.base_model
+        return self._embed.data_ptr() == base.embed_tokens.weight.data_ptr() and all(
+            layer.projections.parts[0] is kept.self_attn.q_proj
+            and all(joined.whole for joined in (layer.projections, layer.out, layer.gate_up, layer.down))
+            for layer, kept in zip(self._layers, base.layers, strict=True)
+        )
+
+    def __call__(self, tokens: Tensor, positions: Tensor, layout: Layout) -> Tensor:
+        """Last hidden states `[T, D]`."""
+        x = self._embed[tokens]
+        cos, sin = (part[0].unsqueeze(1) for part in self._rotary(x[None], positions[None]))
+        rotated = (self._heads + self._kv_heads) * self._head_dim
+        for layer in self._layers:
+            projected = layer.projections(layer.before_attention(x))
+            turned = projected[:, :rotated].unflatten(1, (-1, self._head_dim))
+            value = projected[:, rotated:].unflatten(1, (-1, self._head_dim))
+            if layer.query_norm is not None and layer.key_norm is not None:
+                query, key = turned.split([self._heads, self._kv_heads], dim=1)
+                turned = torch.cat([layer.query_norm(query), layer.key_norm(key)], dim=1)
+            query, key = _rotate(turned, cos, sin).transpose(0, 1).split([self._heads, self._kv_heads])
+            seen = layout.attend(query, key, value.transpose(0, 1), layer.spec)
+            x = x + layer.out(seen.flatten(1))
+            gate, up = layer.gate_up(layer.before_mlp(x)).chunk(2, dim=-1)
+            x = x + layer.down(silu(gate).mul_(up))
+        return self._last(x)
+
+
+_joining = threading.Lock()
+"""Held while parameters are laid anew: two decoding threads may ask for it at once."""
+
+
+def fuse(module: Any) -> FusedForward | None:
+    """The fused forward of a module, or None where its layers are not of that shape.
+
+    The module's parameters become views of joined memory; their values and identity stay.
+    """
+    if type(module).__name__ not in SHAPES:
+        return None
+    base = module.base_model
+    for layer in base.layers:
+        linears = (*_projections(layer.self_attn), layer.self_attn.o_proj, layer.mlp.gate_proj, layer.mlp.up_proj,
+                   layer.mlp.down_proj)  # fmt: skip
+        if any(type(one) is not nn.Linear for one in linears):  # adapters, quantised layers
+            return None
+        if getattr(base.config, "hidden_act", "") != "silu":
+            return None
+    with _joining, torch.inference_mode(mode=False), torch.no_grad():  # the parameters must stay fit for training
+        return FusedForward(module)
+
+
+def _projections(attention: Any) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+    return attention.q_proj, attention.k_proj, attention.v_proj
+
+
+def _layer(layer: Any, config: Any) -> _Layer:
+    attention, mlp = layer.self_attn, layer.mlp
+    names = ("q_norm", "k_norm")
+    query_norm, key_norm = (_norm(getattr(attention, name)) if hasattr(attention, name) else None for name in names)
+    return _Layer(
+        spec=AttentionSpec(
+            layer=int(attention.layer_idx),
+            scale=float(attention.scaling),
+            window=_window(attention, config),
+            softcap=None,
+        ),
+        before_attention=_norm(layer.input_layernorm),
+        projections=_join(_projections(attention)),
+        query_norm=query_norm,
+        key_norm=key_norm,
+        out=_join((attention.o_proj,)),
+        before_mlp=_norm(layer.post_attention_layernorm),
+        gate_up=_join((mlp.gate_proj, mlp.up_proj)),
+        down=_join((mlp.down_proj,)),
+    )
+
+
+def _window(attention: Any, config: Any) -> int | None:
+    """How far back a layer looks: its own word where it has one (Qwen), else the configuration's (Mistral)."""
+    if hasattr(attention, "sliding_window"):
+        return attention.sliding_window
+    return getattr(config, "sliding_window", None) if config.model_type == "mistral" else None
+
+
+def _norm(part: Any) -> _Norm:
+    return _Norm(part.weight, float(part.variance_epsilon))
+
+
+def _join(parts: tuple[nn.Linear, ...]) -> _Joined:
+    """Lay the parameters of linear layers behind one another, unless they lie there already."""
+    biases = [part.bias for part in parts]
+    bias = None if biases[0] is None else _behind(biases)
+    return _Joined(parts, _behind([part.weight for part in parts]), bias)
+
+
+def _behind(parameters: Sequence[nn.Parameter]) -> Tensor:
+    if len(parameters) == 1:
+        return parameters[0].data
+    joined = torch.cat([parameter.data for parameter in parameters])
+    for parameter, view in zip(parameters, joined.split([len(p) for p in parameters]), strict=True):
+        parameter.data = view
+    return joined
+
+
+def _are_views(parameters: Sequence[Tensor], joined: Tensor) -> bool:
+    at = joined.data_ptr()
+    for parameter in parameters:
+        if parameter.data_ptr() != at or parameter.dtype != joined.dtype:
+            return False
+        at += parameter.numel() * parameter.element_size()
+    return True
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions on `[T, H, D]`: x · cos + (−x₂, x₁) · sin, halves x₁ and x₂."""
+    x, half = x.to(cos.dtype), x.shape[-1] // 2
+    out = x * cos
+    out[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
+    out[..., half:].addcmul_(x[..., :half], sin[..., half:])
+    return out
