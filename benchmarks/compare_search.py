@@ -1,6 +1,6 @@
 """Which numbers each method of a comparison gets: the same count of trials for each, on prompts of their own.
 
-    python benchmarks/compare_search.py [--json] [--store] [--recipe recipes/compare.toml] [--tokens 900] [--only ppo]
+    python benchmarks/compare_search.py [--json] [--store] [--recipe recipes/compare.toml] [--tokens 700] [--only ppo]
                                         [--folder DIR]
 
 Every trial is one short `charter compare` with one method, one seed and a budget of --tokens sampled tokens. The
@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print data instead of a table")
     parser.add_argument("--store", action="store_true", help="write benchmarks/results/compare_search.json")
     parser.add_argument("--recipe", type=Path, default=RECIPE)
-    parser.add_argument("--tokens", type=int, default=900, help="sampled tokens of a trial")
+    parser.add_argument("--tokens", type=int, default=700, help="sampled tokens of a trial")
     parser.add_argument("--only", choices=list(GRID), help="one method alone")
     parser.add_argument("--most", type=int, help="trials of each method; all when left out")
     parser.add_argument("--folder", type=Path, default=FOLDER)

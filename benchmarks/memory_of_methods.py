@@ -1,13 +1,14 @@
 """How much memory do the methods need? GRPO against PPO with everything RLHF holds, at two sizes of model.
 
-    python benchmarks/memory_of_methods.py [--json] [--store] [--sizes 135m,360m] [--cases grpo,ppo,…] [--folder DIR]
+    python benchmarks/memory_of_methods.py [--json] [--store] [--sizes 135m,200m] [--cases grpo,ppo,…] [--folder DIR]
 
 Each case trains two steps in a process of its own, and the peak is that process's high-water mark. Cases: `grpo` (no
 KL: the policy alone), `grpo_kl` (and a reference), `ppo` (policy, a critic of its own, a reward model and a reference
 of the policy's size), `ppo_head` (the critic a head on the policy). The same prompts, completions and cap on a
-micro-batch. `135m` is the embedded model, `360m` a random one of its family's next shape (32 layers of width 960);
-reward models are the same backbones with a random head, since only their size matters here. Needs 24 GB for ppo at
-360m.
+micro-batch. `135m` is the embedded model, `200m` a random one of the same family (26 layers of width 768), `360m` one
+of the family's next shape (32 layers of width 960, needs 24 GB for ppo); reward models are the same backbones with a
+random head, since only their size matters here. Every step's update has more tokens than a micro-batch may have, so
+that the micro-batch's cap is what both methods meet.
 Results go to benchmarks/results/memory_of_methods.json with --store: per size and case the measured peak, what the
 process holds before any model is there, the estimate, and the ratios grpo / ppo.
 """
@@ -26,6 +27,13 @@ from harness import as_json, facts, run_child, store, table
 EMBEDDED = "smollm2-135m"
 CASES = ("grpo", "grpo_kl", "ppo", "ppo_head")
 STEPS = 2
+SHAPES: dict[str, dict[str, int]] = {
+    "200m": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 26, "num_attention_heads": 12,
+             "num_key_value_heads": 4, "head_dim": 64},
+    "360m": {"hidden_size": 960, "intermediate_size": 2560, "num_hidden_layers": 32, "num_attention_heads": 15,
+             "num_key_value_heads": 5, "head_dim": 64},
+}  # fmt: skip
+"""Random models of the embedded one's family."""
 
 RECIPE = """
 method = "{method}"
@@ -41,12 +49,14 @@ max_new_tokens = 32
 [[rewards]]
 {reward}
 [grpo]
-prompts_per_step = 8
+prompts_per_step = 4
 kl_coef = {kl}
 [ppo]
-prompts_per_step = 8
+prompts_per_step = 4
 critic = "{critic}"
 kl_coef = 0.05
+epochs = 1
+minibatches = 1
 [optimizer]
 learning_rate = 1e-6
 [learner]
@@ -79,9 +89,7 @@ def make_models(folder: Path, size: str) -> None:
     else:
         torch.manual_seed(0)
         config = transformers.AutoConfig.from_pretrained(embedded)
-        shape = {"hidden_size": 960, "intermediate_size": 2560, "num_hidden_layers": 32, "num_attention_heads": 15,
-                 "num_key_value_heads": 5, "head_dim": 64}  # fmt: skip
-        for name, value in shape.items():
+        for name, value in SHAPES[size].items():
             setattr(config, name, value)
         module = transformers.AutoModelForCausalLM.from_config(config)
         module.save_pretrained(folder / "policy")
@@ -165,7 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print data instead of a table")
     parser.add_argument("--store", action="store_true", help="write benchmarks/results/memory_of_methods.json")
-    parser.add_argument("--sizes", default="135m,360m", help="comma-separated: 135m, 360m")
+    parser.add_argument("--sizes", default="135m,200m", help=f"comma-separated: {', '.join(('135m', *SHAPES))}")
     parser.add_argument("--cases", default=",".join(CASES), help="comma-separated")
     parser.add_argument("--folder", type=Path, help="where models and runs go; thrown away when left out")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
@@ -174,8 +182,8 @@ def main() -> None:
         make_models(asked.make, asked.sizes)
         return
     sizes, cases = asked.sizes.split(","), asked.cases.split(",")
-    if set(cases) - set(CASES) or set(sizes) - {"135m", "360m"}:
-        parser.error(f"cases are {', '.join(CASES)}; sizes are 135m and 360m")
+    if set(cases) - set(CASES) or set(sizes) - {"135m", *SHAPES}:
+        parser.error(f"cases are {', '.join(CASES)}; sizes are 135m, {', '.join(SHAPES)}")
     with tempfile.TemporaryDirectory(prefix="charter-memory-") as name:
         parent = asked.folder.resolve() if asked.folder else Path(name)
         data = {**facts(), "steps": STEPS, "sizes": {size: measure_size(size, cases, parent) for size in sizes}}

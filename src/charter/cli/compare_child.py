@@ -67,6 +67,8 @@ def train(folder: Path, name: str) -> int:
 
     job = json.loads((folder / "jobs" / f"{name}.json").read_text("utf-8"))
     recipe = load_recipe(folder / "jobs" / f"{name}.toml")
+    if not recipe.samples:  # given pairs: what scores completions would be loaded, and in the peak, for nothing
+        recipe = recipe.model_copy(update={"rewards": []})
     own, note = folder / name, folder / "measured" / f"{name}.memory.json"
     before = json.loads(note.read_text("utf-8")) if note.is_file() else None
     baseline = memory_now()["resident"]  # torch is loaded, and nothing that is a method's own

@@ -45,10 +45,11 @@ def _shape(folder: Path) -> Shape:
 
 
 def reward_model_shape(recipe: Recipe) -> Shape | None:
-    """The shape of the model that a reward `preference` passes completions through; None where there is none."""
+    """The shape of the model that a reward `preference` passes completions through; None where nothing is sampled or
+    no such reward is there."""
     from charter.cli.reward_builders import scorer_folder
 
-    for table in recipe.rewards:
+    for table in recipe.rewards if recipe.samples else ():
         if table.name == "preference":
             folder = scorer_folder(str(table.options["model"]))
             if (folder / "preference_model.json").is_file():

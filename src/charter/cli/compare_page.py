@@ -6,19 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from charter.cli.compare_table import CLAIM_HEAD, DIFFERENCE_HEAD, claims, differences, groups, interval, size
-from charter.cli.pages.plots import PLOT_CSS, Bar, Series, Stack, dots, fitted, lines, stacked
-from charter.cli.pages.text import escape, seconds
+from charter.cli.compare_plots import pictures
+from charter.cli.compare_table import CLAIM_HEAD, DIFFERENCE_HEAD, claims, differences, groups
+from charter.cli.pages.plots import PLOT_CSS, fitted
+from charter.cli.pages.text import escape
 
 BEGIN, END = "<!-- comparison: begin -->", "<!-- comparison: end -->"
 """Markers in a Markdown file between which `charter compare --render DIR --into FILE` writes."""
-
-CURVE_LABELS = {
-    "tokens": "sampled tokens",
-    "seconds": "seconds in training steps",
-    "processor_seconds": "seconds of processor time in training steps",
-}
-PART_TITLES = {"sample": "sampling and scoring", "learn": "learning", "other": "other"}
 
 Record = Mapping[str, Any]
 
@@ -85,12 +79,13 @@ def html(record: Record) -> str:
         rows = [(name, *cells) for name, cells in apart]
         tables.append(_table("Is one better than another?", DIFFERENCE_HEAD, rows))
     notes = "".join(f"<li>{escape(note)}</li>" for note in _notes(record))
+    plots = "".join(fitted(each.draw, escape(each.caption)) for each in pictures(record))
     name = f"{', '.join(str(c['title']) for c in record['methods'].values())} on the same work"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(name)}</title><style>{PLOT_CSS}{STYLE}</style></head><body><main>"
-        f"<h1>{escape(name)}</h1><p class=lead>{escape(_about(record))}</p>{_plots(record)}{''.join(tables)}"
+        f"<h1>{escape(name)}</h1><p class=lead>{escape(_about(record))}</p>{plots}{''.join(tables)}"
         f"<h2>Beside the numbers</h2><ul>{notes}</ul></main></body></html>\n"
     )
 
@@ -104,7 +99,7 @@ def write_pages(folder: Path, record: Record) -> None:
     write_text(place / "compare.html", html(record))
 
 
-def write_between(file: Path, text: str) -> None:
+def write_between(file: Path, text: str, markers: tuple[str, str] = (BEGIN, END)) -> None:
     """Put the text between the markers of a Markdown file. Raises: UsageError where they are not there."""
     from charter.errors import UsageError
     from charter.run.atomic import write_text
@@ -113,10 +108,11 @@ def write_between(file: Path, text: str) -> None:
         content = file.read_text("utf-8")
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}. Name a Markdown file with the markers") from None
-    if content.count(BEGIN) != 1 or content.count(END) != 1 or content.index(BEGIN) > content.index(END):
-        raise UsageError(f"{file} needs the lines {BEGIN} and {END}, once each and in this order")
-    head, _, rest = content.partition(BEGIN)
-    write_text(file, f"{head}{BEGIN}\n\n{text.strip()}\n\n{END}{rest.partition(END)[2]}")
+    begin, end = markers
+    if content.count(begin) != 1 or content.count(end) != 1 or content.index(begin) > content.index(end):
+        raise UsageError(f"{file} needs the lines {begin} and {end}, once each and in this order")
+    head, _, rest = content.partition(begin)
+    write_text(file, f"{head}{begin}\n\n{text.strip()}\n\n{end}{rest.partition(end)[2]}")
 
 
 def _about(record: Record) -> str:
@@ -126,8 +122,9 @@ def _about(record: Record) -> str:
     several = f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"seed {seeds[0]} alone"
     return (
         f"Every method begins with {record['model']} and learns from {record['data']}, {sampling['group_size']} "
-        f"completions of at most {sampling['max_new_tokens']} tokens per prompt, until it has used {limit:g} {unit}; "
-        f"{several}. Each run had a process of its own."
+        f"completions of at most {sampling['max_new_tokens']} tokens per prompt, at temperature "
+        f"{sampling['temperature']:g}, until it has used {limit:,g} {unit}; {several}. "
+        "Each run had a process of its own."
     )
 
 
@@ -144,78 +141,3 @@ def _notes(record: Record) -> list[str]:
         "The KL is KL(trained ‖ start) on held-out prompts, from completions that the trained policy drew; k1 may be "
         "below 0 by chance, k3 cannot.",
     ]
-
-
-def _plots(record: Record) -> str:
-    methods: Mapping[str, Any] = record["methods"]
-    name = "held-out accuracy" if record["score"] == "accuracy" else "held-out mean reward"
-    rows = [Bar(label=c["title"], value=c["score"], interval=tuple(c["score_interval"]),
-                note=interval(c["score"], c["score_interval"]), colour=i)
-            for i, c in enumerate(methods.values())]  # fmt: skip
-    starts = {"start": next(iter(methods.values()))["score_before"]}
-    figures = [
-        fitted(
-            lambda width: dots(rows, width=width, x_label=name, marks_at=starts),
-            f"Final {escape(name)}, with 95 % intervals over prompts (seeds averaged).",
-        )
-    ]
-    for by, label in CURVE_LABELS.items():
-        series = [
-            Series(
-                name=str(c["title"]),
-                points=[(row[by], row["mean"]) for row in c["curve"][by]],
-                band=[(row[by], row["low"], row["high"]) for row in c["curve"][by]] if len(record["seeds"]) > 1 else [],
-            )
-            for c in methods.values()
-            if c["curve"][by]
-        ]
-        if not series:
-            continue
-        around = "; the band is from the lowest to the highest seed" if len(record["seeds"]) > 1 else ""
-        figures.append(
-            fitted(
-                lambda width, s=series, x=label: lines(
-                    s, width=width, x_label=x, y_label="reward in training", x_range=_from_0(s)
-                ),
-                f"Mean reward of each step's completions against {escape(label)}{around}.",
-            )
-        )
-    bars = [Stack(label=c["title"], parts=_stack(c), note=_peaks(c)) for c in methods.values()]
-    figures.append(
-        fitted(
-            lambda width: stacked(bars, width=width, x_label="GiB"),
-            "Memory by construction while it learns; beside each bar the peak that was measured.",
-        )
-    )
-    timed = [
-        Stack(label=c["title"], parts={PART_TITLES[k]: value for k, value in c["processor_time"].items()},
-              note=seconds(c["processor_seconds"]))
-        for c in methods.values()
-    ]  # fmt: skip
-    figures.append(
-        fitted(lambda width: stacked(timed, width=width, x_label="s"), "Where the processor time of the steps went.")
-    )
-    return "".join(figures)
-
-
-def _from_0(series: Sequence[Series]) -> tuple[float, float]:
-    return 0.0, max(x for one in series for x, _ in one.points)
-
-
-def _stack(column: Mapping[str, Any]) -> dict[str, float]:
-    """The bytes that are there together while it learns, in GiB."""
-    found = column["bytes"]
-    policy = found["weights_of"]["policy"]
-    together = found["activations"] + found["logits"]
-    parts = {
-        "policy": policy,
-        "other models": found["weights"] - policy,
-        "gradients": found["gradients"],
-        "optimizer state": found["optimizer_state"],
-        "activations and logits": together,
-    }
-    return {name: value / 2**30 for name, value in parts.items()}
-
-
-def _peaks(column: Mapping[str, Any]) -> str:
-    return f"{size(column['peak_bytes'])} measured"

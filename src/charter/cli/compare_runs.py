@@ -115,7 +115,7 @@ def carry_out(
         "model": recipe.model,
         "data": recipe.data.prompts,
         "budget": {kind: amount for kind, amount in jobs[0].budget.items() if amount is not None},
-        "sampling": {"group_size": recipe.sampling.group_size, "max_new_tokens": recipe.sampling.max_new_tokens},
+        "sampling": recipe.sampling.model_dump(include={"group_size", "max_new_tokens", "temperature"}),
         "temperature": runs[0]["temperature"],
         "machine": machine(),
         "packages": {name: version for name, version in package_versions().items() if version},
