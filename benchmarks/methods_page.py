@@ -51,7 +51,7 @@ def comparison_part(record: Data, images: Path) -> str:
     machine = taken["machine"]
     where = (
         f"`benchmarks/results/compare.json`: {machine['processor']}, {machine['cores']} cores, "
-        f"{taken['threads']} thread{'s' if taken['threads'] > 1 else ''}, commit {taken['revision']}, {taken['date'][:10]}."
+        f"OMP_NUM_THREADS {taken['threads']}, commit {taken['revision']}, {taken['date'][:10]}."
     )
     return "\n".join([where, "", *shown, markdown(record)])
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,3 +118,17 @@ def test_reference_of_given_pairs_is_let_go(record):
     """DPO's reference was asked before the first step, so it is none of the models that are there while it learns."""
     assert [model["name"] for model in record["methods"]["dpo"]["models_resident"]] == ["policy"]
     assert "given pairs" in next(c["here"] for c in record["claims"] if c["said"].startswith("DPO is the cheapest"))
+
+
+def test_the_page_of_the_methods_shows_the_pictures_and_the_tables(record, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+    page = importlib.import_module("methods_page")
+    machine = {"processor": "P", "cores": 2}
+    taken = {"revision": "abc", "date": "2030-01-02T00:00:00Z", "machine": machine, "threads": 1}
+    text = page.comparison_part({**record, "taken": taken}, tmp_path)
+    assert "P, 2 cores, OMP_NUM_THREADS 1, commit abc, 2030-01-02." in text
+    for name in page.SHOWN:
+        assert f"](images/compare_{name}.svg)" in text
+        ElementTree.parse(tmp_path / f"compare_{name}.svg")
+    for claim in record["claims"]:
+        assert claim["here"] in text
