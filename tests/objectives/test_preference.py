@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from charter.objectives.preference import bradley_terry_loss, dpo_loss, preference_statistics
 
-KINDS = ("dpo", "ipo", "length_normalized")
+KINDS = ("dpo", "cdpo", "ipo", "length_normalized")
 LENGTHS: dict[str, Any] = {"length_a": torch.tensor([2.0]), "length_b": torch.tensor([4.0])}
 fast = settings(max_examples=30, deadline=None, derandomize=True)
 logits = st.floats(-20, 20)
@@ -92,6 +92,7 @@ class TestDpo:
     def test_label_smoothing(self):
         expected = 0.9 * nlog_sigmoid(0.5) + 0.1 * nlog_sigmoid(-0.5)
         assert dpo_loss(*PAIR, label_smoothing=0.1).item() == pytest.approx(expected)
+        assert dpo_loss(*PAIR, kind="cdpo", label_smoothing=0.1).item() == pytest.approx(expected)
         # p = 0.8 with a tenth flipped: 0.8·0.9 + 0.2·0.1 = 0.74
         expected = 0.74 * nlog_sigmoid(0.5) + 0.26 * nlog_sigmoid(-0.5)
         assert dpo_loss(*PAIR, 0.8, label_smoothing=0.1).item() == pytest.approx(expected)
@@ -162,7 +163,7 @@ class TestDpo:
         assert narrow.equal(dpo_loss(pa.float(), pb.float(), ra.float(), rb.float(), kind=kind, **LENGTHS))
 
     def test_refusals(self):
-        with pytest.raises(ValueError, match=r"'kto'.*dpo, ipo, length_normalized"):
+        with pytest.raises(ValueError, match=r"'kto'.*dpo, cdpo, ipo, length_normalized"):
             dpo_loss(*PAIR, kind="kto")
         for beta in (0.0, -1.0, float("nan")):
             with pytest.raises(ValueError, match="beta"):

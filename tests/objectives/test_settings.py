@@ -121,6 +121,7 @@ class TestFormulas:
             (kl_formula(), ["exp(−d) + d − 1"]),
             (preference_formula(), ["log σ(0.1 h)", "q = p,", "arXiv 2305.18290"]),
             (preference_formula("dpo", 0.2, 0.1), ["log σ(0.2 h)", "q = p·0.9 + (1 − p)·0.1"]),
+            (preference_formula("cdpo", 0.1, 0.2), ["q = p·0.8 + (1 − p)·0.2", "Mitchell 2023"]),
             (preference_formula("ipo"), ["(h − 5)²", "(h + 5)²", "arXiv 2310.12036"]),
             (preference_formula("length_normalized"), ["/|a|", "/|b|"]),
         ],

@@ -203,6 +203,7 @@ def test_reward_options_are_kept(tmp_path: Path) -> None:
         (["method=dpo"], "method", "no pairs to learn from"),
         (["method=dpo", "data.pairs=p.jsonl", "dpo.online=true"], "data.pairs", "would not be read"),
         (["method=dpo", "data.pairs=p.jsonl", "dpo.online_label=bradley_terry"], "dpo.online_label", "were sampled"),
+        (["method=dpo", "data.pairs=p.jsonl", "dpo.kind=cdpo"], "dpo.kind", "is plain DPO"),
         (["method=dpo", "dpo.online=true", "sampling.group_size=1"], "sampling.group_size", "the best and the worst"),
     ],
 )
@@ -227,6 +228,7 @@ def test_numbers_that_make_no_sense_together(tmp_path: Path, overrides: list[str
         ["method=sft", "data.examples=e.jsonl", "sampling.group_size=1"],
         ["method=dpo", "data.pairs=p.jsonl", "sampling.group_size=1"],
         ["method=ppo", "ppo.minibatches=8", "sampling.group_size=1"],
+        ["method=dpo", "data.pairs=p.jsonl", "dpo.kind=cdpo", "dpo.label_smoothing=0.1"],
         ["method=dpo", "dpo.online=true", "dpo.online_label=bradley_terry"],
     ],
 )

@@ -95,6 +95,7 @@ def plain_loss(module: Any, reference: Any, trees: list[Tree], config: DpoTable)
 VARIANTS: list[dict[str, Any]] = [
     {"beta": 0.1},
     {"beta": 0.5, "label_smoothing": 0.2},
+    {"kind": "cdpo", "beta": 0.1, "label_smoothing": 0.1},
     {"kind": "ipo", "beta": 0.3},
     {"kind": "length_normalized", "beta": 2.0, "label_smoothing": 0.1},
 ]

@@ -162,7 +162,11 @@ def preference_formula(kind: str = "dpo", beta: float = 0.1, label_smoothing: fl
         return Formula(f"q (h − {target})² + (1 − q) (h + {target})², q = {label}, {h}", "IPO, arXiv 2310.12036")
     if kind == "length_normalized":
         h = "h = (lp_a − lp_ref,a)/|a| − (lp_b − lp_ref,b)/|b|"
-    source = "DPO, arXiv 2305.18290" if kind == "dpo" else "length-normalised DPO, arXiv 2411.15124"
+    source = {
+        "dpo": "DPO, arXiv 2305.18290",
+        "cdpo": "conservative DPO, Mitchell 2023; arXiv 2305.18290",
+        "length_normalized": "length-normalised DPO, arXiv 2411.15124",
+    }[kind]
     return Formula(f"−[q log σ({_number(beta)} h) + (1 − q) log σ(−{_number(beta)} h)], q = {label}, {h}", source)
 
 

@@ -50,7 +50,7 @@ def dpo_loss(
     """Direct preference optimisation, per pair.
 
     With h = (lp_a − lp_ref,a) − (lp_b − lp_ref,b) and q = p(1 − ε) + (1 − p)ε:
-    `dpo`: −[q log σ(βh) + (1 − q) log σ(−βh)];
+    `dpo`: −[q log σ(βh) + (1 − q) log σ(−βh)]; `cdpo`: its name where ε > 0;
     `length_normalized`: the same, each log-ratio divided by its completion's length first;
     `ipo`: q (h − 1/(2β))² + (1 − q) (h + 1/(2β))².
 

@@ -14,7 +14,7 @@ AGGREGATIONS = ("token", "sequence", "constant", "prompt")
 """Names of ways in which per-token losses become one number."""
 KL_KINDS = ("k1", "k2", "k3")
 """Names of KL estimators."""
-PREFERENCE_KINDS = ("dpo", "ipo", "length_normalized")
+PREFERENCE_KINDS = ("dpo", "cdpo", "ipo", "length_normalized")
 """Names of pairwise losses against a reference."""
 MISMATCH_KINDS = ("none", "truncate", "mask")
 """Names of corrections for a sampler that is not the learner's own forward."""

@@ -136,6 +136,13 @@ def _ppo(recipe: Recipe) -> Iterator[Conflict]:
 
 
 def _dpo(recipe: Recipe) -> Iterator[Conflict]:
+    if recipe.dpo.kind == "cdpo" and recipe.dpo.label_smoothing == 0:
+        yield Conflict(
+            key="dpo.kind",
+            found='dpo.kind = "cdpo" with no label believed to be flipped is plain DPO',
+            fix='Set the share of flipped labels, 0.1 for instance, or dpo.kind = "dpo"',
+            others=("dpo.label_smoothing",),
+        )
     if recipe.dpo.online:
         yield from _sampling_needs(recipe)
         yield from _sampling(recipe)

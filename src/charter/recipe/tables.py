@@ -217,7 +217,9 @@ class DpoTable(Table):
     pairs_per_step: PositiveInt = described(
         "Pairs per step; online: prompts per step, a pair of each.", 8, unit="pairs"
     )
-    kind: Literal["dpo", "ipo", "length_normalized"] = described("Pairwise loss.", "dpo")
+    kind: Literal["dpo", "cdpo", "ipo", "length_normalized"] = described(
+        "Pairwise loss; cdpo is dpo with label_smoothing above 0.", "dpo"
+    )
     beta: PositiveFloat = described("Strength of the tie to the starting model, per nat.", 0.1)
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5, allow_inf_nan=False)] = described(
         "Share of the labels believed to be flipped (cDPO).", 0.0
