@@ -73,7 +73,7 @@ class LocalLearner:
         apart = critic is not None and not critic.shared  # then both models' activations are there together
         fitting = token_budget(policy, checkpointing=activation_checkpointing) // (2 if apart else 1)
         self.microbatch_tokens = microbatch_tokens or fitting
-        self._attention_share = attention_share(policy.config)
+        self._attention_share = attention_share(policy)
         self._settings = settings
         self._total = total_steps
         self._reference = reference

@@ -48,13 +48,22 @@ def microbatches(
     return batches
 
 
-def attention_share(config: Any) -> float:
-    """Memory of one key and value that is copied per branch, as a share of a forwarded token's activations."""
+def attention_share(policy: Policy) -> float:
+    """Memory of one key and value that is copied per branch, as a share of a forwarded token's activations; 0 where
+    branches attend to their prefix without copies (`charter.model.two_part`)."""
+    config = policy.config
+    plain = getattr(config, "attn_logit_softcapping", None) is None and not _windowed(config)
+    if plain and policy.device.type == "cpu" and policy.compute == policy.head.weight.dtype:
+        return 0.0
     width = config.num_attention_heads * (
         getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     )
     layers = config.num_hidden_layers
     return 2 * width * layers * 4 / activation_bytes_per_token(config)
+
+
+def _windowed(config: Any) -> bool:
+    return bool(getattr(config, "sliding_window", None)) and getattr(config, "use_sliding_window", True)
 
 
 def _size(tree: Tree, share: float) -> float:

@@ -58,7 +58,7 @@ class PreferenceLearner:
         self.features: Features | None = None
         self.facts: Callable[[], ScoreFacts] | None = None
         self.microbatch_tokens = microbatch_tokens or token_budget(policy, checkpointing=activation_checkpointing)
-        self._attention_share = attention_share(policy.config)
+        self._attention_share = attention_share(policy)
         self._settings = settings
         self._total = total_steps
         self._steps = 0

@@ -90,12 +90,14 @@ class FusedForward:
 
     @property
     def whole(self) -> bool:
-        """Whether this still speaks for the module: same layers, same memory."""
+        """Whether this still speaks for the module: the same linear layers, in the same memory."""
         base = self._module.base_model
         return self._embed.data_ptr() == base.embed_tokens.weight.data_ptr() and all(
-            layer.projections.parts[0] is kept.self_attn.q_proj
-            and all(joined.whole for joined in (layer.projections, layer.out, layer.gate_up, layer.down))
-            for layer, kept in zip(self._layers, base.layers, strict=True)
+            kept.parts == now and kept.whole
+            for layer, module in zip(self._layers, base.layers, strict=True)
+            for kept, now in zip(
+                (layer.projections, layer.out, layer.gate_up, layer.down), _linears(module), strict=True
+            )
         )
 
     def __call__(self, tokens: Tensor, positions: Tensor, layout: Layout) -> Tensor:
@@ -131,9 +133,7 @@ def fuse(module: Any) -> FusedForward | None:
         return None
     base = module.base_model
     for layer in base.layers:
-        linears = (*_projections(layer.self_attn), layer.self_attn.o_proj, layer.mlp.gate_proj, layer.mlp.up_proj,
-                   layer.mlp.down_proj)  # fmt: skip
-        if any(type(one) is not nn.Linear for one in linears):  # adapters, quantised layers
+        if any(type(one) is not nn.Linear for parts in _linears(layer) for one in parts):  # adapters, quantised layers
             return None
         if getattr(base.config, "hidden_act", "") != "silu":
             return None
@@ -141,12 +141,20 @@ def fuse(module: Any) -> FusedForward | None:
         return FusedForward(module)
 
 
-def _projections(attention: Any) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
-    return attention.q_proj, attention.k_proj, attention.v_proj
+def _linears(layer: Any) -> tuple[tuple[nn.Linear, ...], ...]:
+    """A decoder layer's linear layers, those of one input together: projections, output, gate and up, down."""
+    attention, mlp = layer.self_attn, layer.mlp
+    return (
+        (attention.q_proj, attention.k_proj, attention.v_proj),
+        (attention.o_proj,),
+        (mlp.gate_proj, mlp.up_proj),
+        (mlp.down_proj,),
+    )
 
 
 def _layer(layer: Any, config: Any) -> _Layer:
-    attention, mlp = layer.self_attn, layer.mlp
+    attention = layer.self_attn
+    projections, out, gate_up, down = map(_join, _linears(layer))
     names = ("q_norm", "k_norm")
     query_norm, key_norm = (_norm(getattr(attention, name)) if hasattr(attention, name) else None for name in names)
     return _Layer(
@@ -157,13 +165,13 @@ def _layer(layer: Any, config: Any) -> _Layer:
             softcap=None,
         ),
         before_attention=_norm(layer.input_layernorm),
-        projections=_join(_projections(attention)),
+        projections=projections,
         query_norm=query_norm,
         key_norm=key_norm,
-        out=_join((attention.o_proj,)),
+        out=out,
         before_mlp=_norm(layer.post_attention_layernorm),
-        gate_up=_join((mlp.gate_proj, mlp.up_proj)),
-        down=_join((mlp.down_proj,)),
+        gate_up=gate_up,
+        down=down,
     )
 
 
@@ -185,7 +193,7 @@ def _join(parts: tuple[nn.Linear, ...]) -> _Joined:
     return _Joined(parts, _behind([part.weight for part in parts]), bias)
 
 
-def _behind(parameters: Sequence[nn.Parameter]) -> Tensor:
+def _behind(parameters: Sequence[Tensor]) -> Tensor:
     if len(parameters) == 1:
         return parameters[0].data
     joined = torch.cat([parameter.data for parameter in parameters])

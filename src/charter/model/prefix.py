@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from charter.model.attention import AttentionSpec, masked_attention, repeat_heads
+from charter.model.two_part import BranchAttention, in_two_parts
 from charter.types import Tree
 
 
@@ -124,6 +125,11 @@ class TreeLayout:
             if not len(places):
                 continue
             group, longest = len(span.branches), max(span.branches)
+            if in_two_parts(query, value, spec, span.prefix + longest):
+                mine = (x[2 * i + 1] for x in (queries, keys, values))
+                shared = (x[2 * i] for x in (keys, values))
+                outputs.append(BranchAttention.apply(*mine, *shared, places, group, longest, spec.scale))  # type: ignore[arg-type]
+                continue
             own = (_Spread.apply(x[2 * i + 1], places, group, longest) for x in (queries, keys, values))
             own_query, own_key, own_value = (x.transpose(0, 1) for x in own)
             out = masked_attention(

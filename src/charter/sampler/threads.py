@@ -55,7 +55,7 @@ async def interleave(parts: Sequence[Callable[[], Iterator[Sequence[Item]]]]) ->
                     break
                 if items:
                     loop.call_soon_threadsafe(arrived.put_nowait, items)
-        except BaseException as error:  # raised again where the caller waits
+        except BaseException as error:  # noqa: BLE001  (it is raised again where the caller waits)
             last = error
         loop.call_soon_threadsafe(arrived.put_nowait, last)
 
