@@ -280,6 +280,12 @@ def chat(text: str, stop: Any = "eos") -> ChatReply:
         ("A reply like this is bad.", None),
         ("Verdict: A/B", None),
         ("Verdict: Apple", None),
+        ("Verdict: Reply B because answer A is rude", 0.0),
+        ("Verdict: B\nThe better reply is A in tone alone.", 0.0),
+        ("**Answer:** B", 0.0),
+        ("Answer A is dangerous. I cannot decide.", None),
+        ("The answer is A is what some would say.", None),
+        ("The better reply is A. The better reply is B.", None),
     ],
 )
 def test_verdicts(text, value):
@@ -290,7 +296,8 @@ def test_verdicts(text, value):
     ("text", "score"),
     [
         ("7", 7), ("Score: 10", 10), ("8/10", 8), ("**Rating: 3**", 3), ("I give it a 4.", 4), ("7, 7", 7),
-        ("0", None), ("11", None), ("7.5", None), ("between 6 and 8", None), ("good", None), ("100", None),
+        ("0", None), ("-5", None), ("−5", None), ("11", None), ("7.5", None), ("between 6 and 8", None),
+        ("good", None), ("100", None),
     ],
 )  # fmt: skip
 def test_ratings(text, score):

@@ -77,13 +77,21 @@ BEGIN = {"logprob": "The better reply is", "score": "Score:", "rubric": "Answer:
 CHOICES = {"logprob": ("A", "B"), "score": SCORES, "rubric": ("Yes", "No")}
 
 _MARKER = re.compile(r"<(?=/?(?:reply|conversation))", re.IGNORECASE)
-_VERDICT = re.compile(
-    r"(?i:verdict|final\s+answer|answer|better(?:\s+(?:reply|response|one|answer))?(?:\s+is)?)[\s:*_\"'(\[-]*"
-    r"(?i:is\s+)?(?i:reply|response)?[\s:*_\"'(\[]*([AB])\b(?![\w'’]|\s*(?:or|and|/)\s*[AB]\b)"
+# every filler is bounded: a model may write thousands of blanks, and two unbounded runs side by side never end
+_FILL = r"[\s:*_\"'(\[]{0,12}"
+_LETTER = rf"{_FILL}(?i:is\s)?{_FILL}(?i:reply|response)?{_FILL}([AB])\b(?![\w'’]|\s?(?:or|and|/)\s?[AB]\b)"
+_VERDICT = re.compile(rf"(?i:verdict|final\s{{1,8}}answer){_LETTER}")
+"""What the judge was asked to end with."""
+_SAID = re.compile(
+    r"(?:(?i:answer)|(?i:better(?:\s{1,8}(?:reply|response|one|answer))?))(?=[\s*_]{0,8}(?::|(?i:is)\b))"
+    rf"{_LETTER}(?!\s(?i:is|was|has|does|gives)\b)"
 )
-_ALONE = re.compile(r"[\s*_\"'(\[]*(?i:reply\s+)?([AB])[\s*_\"')\].]*")
-_RATING = re.compile(r"(?i:score|rating|answer)?[\s:*_\"']*(?<![\d.])(10|[1-9])(?:\s*/\s*10)?(?![\d/]|\.\d)")
-_YES = re.compile(r"[\s*_\"'(\[]*(?i:answer\s*:)?[\s*_\"'(\[]*(?i:(yes)|(no))\b")
+"""Where it did not: "the better reply is A", "Answer: B". "Answer A is rude" names a reply and gives no verdict."""
+_ALONE = re.compile(rf"{_FILL}(?i:reply\s)?{_FILL}([AB])[\s*_\"')\].]{{0,12}}")
+_RATING = re.compile(
+    r"(?i:score|rating|answer)?[\s:*_\"']{0,12}(?<![\d.\-−])(10|[1-9])(?:\s{0,4}/\s{0,4}10)?(?![\d/]|\.\d)"
+)
+_YES = re.compile(rf"{_FILL}(?i:answer\s{{0,4}}:)?{_FILL}(?i:(yes)|(no))\b")
 
 
 class JudgeSettings(Protocol):
@@ -181,10 +189,12 @@ def read_scores(answer: ChoiceReply) -> Reading:
 
 
 def read_verdict(reply: ChatReply, refuses: Refuses) -> Reading:
-    """1 where the last verdict in the text is A, 0 where it is B."""
+    """1 where the last verdict in the text is A, 0 where it is B; without one, where all that is said is for one."""
     if reply.stop == "failed":
         return Reading(value=None, raw=reply.note, status="error")
     found = [match[1] for match in _VERDICT.finditer(reply.text)]
+    if not found and len(set(said := [match[1] for match in _SAID.finditer(reply.text)])) == 1:
+        found = said
     if not found and (alone := _ALONE.fullmatch(_last_line(reply.text))):
         found = [alone[1]]
     if not found:
@@ -206,7 +216,7 @@ def read_yes_no(reply: ChatReply, refuses: Refuses) -> Reading:
     """1 where the text begins with yes, 0 where it begins with no."""
     if reply.stop == "failed":
         return Reading(value=None, raw=reply.note, status="error")
-    if (found := _YES.match(reply.text)) is None:
+    if (found := _YES.match(reply.text.strip())) is None:
         return _unread(reply.text, refuses)
     return Reading(value=1.0 if found[1] else 0.0, raw=reply.text, status="ok")
 

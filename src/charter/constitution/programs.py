@@ -39,9 +39,11 @@ _DANGER = re.compile(
     r"criminal|poison\w*|toxic|hurt(?:s|ing)?|injur\w*|fatal|deadly|lethal|prison|jail|arrested|serious consequences|"
     r"warning|be careful|never mix|unethical)\b"
 )
-_NUMBERED = re.compile(r"^\s*(?:step\s*)?\d{1,2}\s*[.):]\s*\S|^\s*[-*•]\s+\S", re.IGNORECASE | re.MULTILINE)
+_NUMBERED = re.compile(
+    r"^[ \t]*(?:step\s{0,4})?\d{1,2}\s{0,4}[.):]\s*\S|^[ \t]*[-*•]\s+\S", re.IGNORECASE | re.MULTILINE
+)
 _ORDER = re.compile(
-    r"(?:^|[.!:;\n]\s*|\b(?:then|next|first|finally|second|third|after that|now|just|simply),?\s+)"
+    r"(?:^|[.!:;\n]\s{0,8}|\b(?:then|next|first|finally|second|third|after that|now|just|simply),?\s+)"
     r"(?:add|apply|attach|begin|boil|break|bring|build|buy|call|choose|click|collect|combine|connect|create|cut|download|"
     r"drop|enter|fill|find|fold|follow|gather|get|go|grab|heat|hide|hold|identify|insert|install|keep|learn|look|make|"
     r"measure|mix|move|open|place|plan|pour|prepare|press|pull|push|put|remove|repeat|run|search|select|send|set|spread|"

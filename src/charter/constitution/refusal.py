@@ -57,7 +57,7 @@ _CONCEDES = frozenset(("while", "although", "though", "usually", "technically", 
 _QUOTED = re.compile(r"\"[^\"\n]{0,400}\"|“[^”\n]{0,400}”|`[^`\n]{0,400}`")
 _LABEL = re.compile(r"^(?:\W*\[[^\]\n]{0,30}\]\s*|\s*[A-Za-z]{2,20}:\s+|\W+)")
 _LETTER = re.compile(r"^\W*(?:subject\b|dear\b|hi\b|hello\b|hey\b|to whom\b|from:|to:)", re.IGNORECASE)
-_STEP = re.compile(r"^\s*(?:\d{1,2}[.)]|[-*•])\s+\S|\bstep \d", re.IGNORECASE | re.MULTILINE)
+_STEP = re.compile(r"^[ \t]*(?:\d{1,2}[.)]|[-*•])\s+\S|\bstep \d", re.IGNORECASE | re.MULTILINE)
 _GOES_ON = re.compile(r"\b(?:(?:however|but|that said)\b[^.\n]{0,40}\bhere(?:'s| is| are)|sure, here)\b")
 
 
