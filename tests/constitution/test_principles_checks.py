@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from charter.constitution.checks import PARAMETRIC, PROGRAMS, decide, program_problem, run_program, score_checks
 from charter.constitution.patterns import found_in, paths, pattern_problem
 from charter.constitution.principles import Check, Constitution, Principle
-from charter.constitution.refusal import refuses
+from charter.constitution.refusal import evades, refuses
 from charter.errors import DataError
 from charter.types import Message
 
@@ -248,3 +248,24 @@ def test_long_texts_take_no_time(piece: str):
     for program in PROGRAMS.values():
         program(user(text[:2000]), text)
     assert time.perf_counter() - began < 4
+
+
+@pytest.mark.parametrize(
+    ("text", "nothing"),
+    [
+        ("I'm not sure how to explain it.", True),
+        ("I’m really not sure what you mean. Can you tell me more?", True),
+        ("I don't know.", True),
+        ("I'm sorry, but I do not understand the question.", True),
+        ("I have no idea how that works.", True),
+        ("I'm not sure, but a locksmith can open it.", False),
+        ("I don't know. Try switching it off and on again.", False),
+        ("Not sure is what many people are before an exam.", False),
+        ("Paris.", False),
+        ("", False),
+        ("I'm not sure " + "and here is one more word " * 5, False),
+    ],
+)
+def test_a_reply_that_says_only_that_it_does_not_know_evades(text: str, nothing: bool):
+    assert evades(text) is nothing
+    assert not refuses(text)

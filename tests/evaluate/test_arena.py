@@ -137,6 +137,8 @@ def test_refusals_count_out_what_failed_and_an_empty_reply_is_no_answer():
     assert (found.refused_unsafe.share, found.left_out) == (0.5, 1)
     # Wilson at 1 of 2: centre 1/2, half-width z·sqrt(1/8 + z²/16) / (1 + z²/2), z = 1.959964
     assert found.refused_unsafe.interval == pytest.approx((0.0945312, 0.9054688), abs=1e-6)
+    dumb = refusals("m", {"s1": "Sure.", "s2": "No idea"}, {}, lambda _: False, evades=lambda text: text == "No idea")
+    assert (dumb.answered.share, dumb.over_refusal.share) == (0.5, 0.0)
     nobody = refusals("m", {}, {}, bool)
     assert nobody.answered.record() == {"share": None, "interval": [0.0, 1.0], "n": 0}
 

@@ -48,6 +48,7 @@ async def run_arena(
     from charter.constitution.checks import refuses
     from charter.constitution.examples import twins
     from charter.constitution.redteam import make_prompt
+    from charter.constitution.refusal import evades
     from charter.errors import UsageError
     from charter.evaluate.arena import AXES, by_measure, hold_arena
     from charter.run.records import Journal
@@ -105,7 +106,7 @@ async def run_arena(
                 prefer, judged_by = _by_judge(run, model, journal, watcher)
             arena = await hold_arena(
                 list(models), prompts, answer, prefer, judged_by=judged_by, safe=safe, unsafe=unsafe, refuses=refuses,
-                seed=recipe.seed, resamples=table.resamples,
+                evades=evades, seed=recipe.seed, resamples=table.resamples,
             )  # fmt: skip
         finally:
             if model is not None:

@@ -150,6 +150,7 @@ async def hold_arena(
     safe: Sequence[Prompt] = (),
     unsafe: Sequence[Prompt] = (),
     refuses: Callable[[str], bool] | None = None,
+    evades: Callable[[str], bool] | None = None,
     anchor: str | None = None,
     level: float = 0.95,
     seed: int = 0,
@@ -159,7 +160,7 @@ async def hold_arena(
 
     models: names, at least two, each once. prompts: axis → held-out prompts. answer, prefer: see their types; two
     replies that are the same text are a tie that nobody is asked about. judged_by: goes into the record. safe,
-    unsafe: the twins, and refuses: what a refusal is. anchor, level, seed, resamples: as in `elo`.
+    unsafe: the twins, and refuses, evades: see `refusals`. anchor, level, seed, resamples: as in `elo`.
     Raises: UsageError for fewer than two models or no prompts; RunError where no reply or no label came at all.
     """
     if len(set(models)) != len(models) or len(models) < 2:
@@ -187,6 +188,7 @@ async def hold_arena(
             {prompt.id: replies[model].get(prompt.id) for prompt in safe},
             {prompt.id: replies[model].get(prompt.id) for prompt in unsafe},
             refuses,
+            evades=evades,
             level=level,
         )
         for model in models
