@@ -151,7 +151,7 @@ class LabelTable(Table):
     max_new_tokens: PositiveInt = described("Longest reply.", 128, unit="tokens")
     labels: Literal["soft", "hard", "clamped"] = described("p as judged, 0 or 1, or cut to the judge's clamp.", "soft")
     human: str = described("Human pairs mixed in: a .jsonl path of prompt, chosen, rejected, p; or harm-ratings.", "")
-    human_weight: Fraction = described("Share of each step's pairs that are human.", 0.5)
+    human_weight: Fraction = described("Share of the rows that are human; fewer where there are not so many.", 0.5)
     if_refused: Literal["stop", "human"] = described(
         "Where the judge does not pass its calibration: stop, or go on with the human pairs alone.", "stop"
     )
