@@ -7,7 +7,7 @@ Every trial is one short `charter compare` with one method, one seed and a budge
 prompts that judge it are development prompts: the questions are drawn with a seed of their own (DEV_SEED), and held out
 of its training; those of the recipe's own seeds are never looked at. Trials that are finished are not repeated, so the
 search can be stopped and started again. Results go to benchmarks/results/compare_search.json with --store: every trial,
-the best of each method, machine and date.
+the chosen one of each method, machine and date.
 """
 
 from __future__ import annotations
@@ -134,6 +134,19 @@ def _share_start(place: Path, folder: Path) -> None:
         mine.write_bytes(there.read_bytes())
 
 
+def chosen(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Of a method's trials the one that goes into the recipes: of those whose score is within one standard error of the
+    highest, the one that stayed nearest to the start. Short trials favour steps that are too large for longer runs.
+
+    The standard error is that of the highest: its 95 % interval's width / 3.92. Source: the one-standard-error rule,
+    Breiman et al. 1984, 3.4.3.
+    """
+    top = max(rows, key=lambda row: row["score"])
+    low, high = top["score_interval"]
+    near = [row for row in rows if row["score"] >= top["score"] - (high - low) / 3.92]
+    return min(near, key=lambda row: (row["kl"], -row["score"]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print data instead of a table")
@@ -150,7 +163,7 @@ def main() -> None:
             print(f"{method} {number + 1}: {trial}", file=sys.stderr, flush=True)
             rows.append(run_trial(asked.recipe.resolve(), method, number, trial, asked.tokens, asked.folder.resolve()))
     best = {
-        method: max((row for row in rows if row["method"] == method), key=lambda row: row["score"])
+        method: chosen([row for row in rows if row["method"] == method])
         for method in dict.fromkeys(row["method"] for row in rows)
     }
     data = {

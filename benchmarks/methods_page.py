@@ -57,11 +57,12 @@ def comparison_part(record: Data, images: Path) -> str:
 
 
 def search_part(found: Data) -> str:
-    """Every trial, the best of each method first, and what it was judged by."""
+    """Every trial, the highest score of each method first, which was chosen, and what it was judged by."""
     rows = [
         (
             TITLES[trial["method"]],
-            ", ".join(f"`{key.split('.')[-1]}` {value}" for key, value in trial["trial"].items()),
+            ", ".join(f"`{key.split('.')[-1]}` {value}" for key, value in trial["trial"].items())
+            + (" **chosen**" if trial["trial"] == found["best"][method]["trial"] else ""),
             interval(trial["score"], trial["score_interval"]),
             interval(trial["gain"], trial["gain_interval"], sign=True),
             f"{trial['kl']:.3g}",
@@ -74,8 +75,9 @@ def search_part(found: Data) -> str:
     head = ("method", "trial", "score [95 %]", "gain [95 %]", "KL, k3", "steps", "processor s")
     about = (
         f"{found['tokens']:,} sampled tokens a trial; scores are accuracies at the temperature of training on "
-        f"{found['dev_prompts']} development prompts, {found['dev_samples']} completions each. The best of each method "
-        "stands first and is in the recipes. Trials of one method began with the same weights, the same questions and "
+        f"{found['dev_prompts']} development prompts, {found['dev_samples']} completions each. The chosen one is "
+        "in the recipes: of those within one standard error of the highest score, the one that stayed nearest to the "
+        "start. Trials of one method began with the same weights, the same questions and "
         f"the same draws. Commit {found['revision']}, {found['date'][:10]}."
     )
     return f"{about}\n\n{table(head, rows)}\n\n" + "\n".join(f"- {line}" for line in _unsure(found))

@@ -43,21 +43,27 @@ def test_the_grid_has_six_trials_for_every_method(bench):
 
 
 def test_the_search_shows_the_best_first_and_says_how_sure_it_is(bench):
-    found = {
-        **TAKEN,
-        "tokens": 700,
-        "dev_prompts": 64,
-        "dev_samples": 2,
-        "trials": [trial("grpo", 1e-5, 0.2, 0.1), trial("grpo", 2e-5, 0.5, 0.4), trial("grpo", 4e-5, 0.45, 0.3)],
-    }
+    trials = [trial("grpo", 1e-5, 0.2, 0.1), trial("grpo", 2e-5, 0.5, 0.4), trial("grpo", 4e-5, 0.45, 0.3)]
+    about = {"tokens": 700, "dev_prompts": 64, "dev_samples": 2}
+    found = {**TAKEN, **about, "trials": trials, "best": {"grpo": trials[2]}}
     text = bench("methods_page").search_part(found)
     rows = [line for line in text.splitlines() if line.startswith("| GRPO")]
     assert [row.split(" | ")[1] for row in rows] == [
-        "`learning_rate` 2e-05", "`learning_rate` 4e-05", "`learning_rate` 1e-05"
+        "`learning_rate` 2e-05", "`learning_rate` 4e-05 **chosen**", "`learning_rate` 1e-05"
     ]  # fmt: skip
     assert "| 0.500 [0.400, 0.600] | +0.100 [-0.100, +0.200] | 0.25 | 4 | 61 |" in text
     assert "GRPO: the scores of 1 of the other 2 trials lie within the best one's interval." in text
     assert "700 sampled tokens a trial" in text
+
+
+def test_within_one_standard_error_the_trial_nearest_to_the_start_is_chosen(bench):
+    """The highest has 0.50 [0.30, 0.70]: one standard error is 0.4 / 3.92 = 0.102, so 0.40 is within it and 0.39 is not."""
+    top = {"score": 0.50, "score_interval": [0.30, 0.70], "kl": 0.9}
+    near, far = {"score": 0.40, "kl": 0.5}, {"score": 0.39, "kl": 0.1}
+    choose = bench("compare_search").chosen
+    assert choose([top, near, far]) is near
+    assert choose([top, far]) is top
+    assert choose([top, near, {"score": 0.45, "kl": 0.5}])["score"] == 0.45
 
 
 def test_the_half_is_told_from_the_measured_ratio(bench):
