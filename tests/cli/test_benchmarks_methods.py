@@ -57,7 +57,7 @@ def test_the_search_shows_the_best_first_and_says_how_sure_it_is(bench):
 
 
 def test_within_one_standard_error_the_trial_nearest_to_the_start_is_chosen(bench):
-    """The highest has 0.50 [0.30, 0.70]: its standard error is 0.4 / 3.92 = 0.102, which 0.40 is within and 0.39 not."""
+    """The highest has 0.50 [0.30, 0.70]: its standard error is 0.4 / 3.92 = 0.102, which 0.40 is within and 0.39 no."""
     top = {"score": 0.50, "score_interval": [0.30, 0.70], "kl": 0.9}
     near, far = {"score": 0.40, "kl": 0.5}, {"score": 0.39, "kl": 0.1}
     choose = bench("compare_search").chosen
