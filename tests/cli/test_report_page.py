@@ -122,6 +122,21 @@ def test_the_sentences_say_where_the_data_cannot_decide():
     assert "it became more evasive" in said[4]
 
 
+def test_a_preference_model_that_may_be_no_better_than_a_rule_says_so():
+    model = {
+        "accuracy": 0.92, "interval": [0.8245, 0.9679], "baselines": [{"name": "shorter wins", "accuracy": 0.81}],
+        "against": {
+            "shorter wins": {"accuracy": 0.81, "difference": 0.111, "interval": [-0.01, 0.213]},
+            "refusal wins": {"accuracy": 0.57, "difference": 0.354, "interval": [0.25, 0.45]},
+        },
+    }  # fmt: skip
+    assert sentences({"preference_model": model}) == [
+        "The preference model is right on 92.0% of the held-out human pairs [82.5%, 96.8%]; shorter wins on 81.0%.",
+        "Against 'shorter wins' that is +11.1 points [-1.0, +21.3]: that cannot decide whether the preference model is "
+        "better.",
+    ]
+
+
 def test_overlapping_shares_claim_no_difference():
     report = build_report(findings())
     for row in report["arena"]["evasive"]:

@@ -36,8 +36,8 @@ def measure_preference_model(recipe: CaiRecipe, folder: Path) -> dict[str, Any] 
     """The run's preference model on human pairs of prompts that it did not learn from, beside what it must beat.
 
     Returns: None where no such pair is left; else {"name", "accuracy", "interval", "ece", "brier", "n", "prompts",
-        "refusal_free", "baselines": [the same of a bag of words fitted to the same pairs, of shorter wins and of the
-        refusal wins]}; intervals draw prompts.
+        "refusal_free", "against": {baseline: {"accuracy", "difference", "interval"}}, "baselines": [the same of a bag
+        of words fitted to the same pairs, of shorter wins and of the refusal wins]}; intervals draw prompts.
     """
     from charter.cli.human_pairs import human_pairs
     from charter.cli.reward_builders import open_scorer, scorer_folder
@@ -68,7 +68,7 @@ def measure_preference_model(recipe: CaiRecipe, folder: Path) -> dict[str, Any] 
     first, *rest = found["judges"]
     kept = ("name", "accuracy", "interval", "ece", "brier", "n", "refusal_free", "verdict")
     return {
-        **{key: first[key] for key in kept}, "prompts": found["prompts"],
+        **{key: first[key] for key in kept}, "prompts": found["prompts"], "against": first["against"],
         "baselines": [{key: row[key] for key in kept} for row in rest],
     }  # fmt: skip
 

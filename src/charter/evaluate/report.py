@@ -140,7 +140,14 @@ def _preference_model(model: Table | None) -> list[str]:
     if not model or model.get("accuracy") is None:
         return []
     told = f"The preference model is right on {model['accuracy']:.1%} of the held-out human pairs"
-    told += f" {_span(model['interval'], '.3f')}" if model.get("interval") else ""
+    told += f" {_span(model['interval'], '.1%')}" if model.get("interval") else ""
     known = [row for row in model.get("baselines", ()) if row.get("accuracy") is not None]
     beside = ", ".join(f"{row['name']} on {row['accuracy']:.1%}" for row in known)
-    return [f"{told}; {beside}." if beside else f"{told}."]
+    said = [f"{told}; {beside}." if beside else f"{told}."]
+    for name, found in (model.get("against") or {}).items():
+        interval = found["interval"]
+        figure = f"Against {name!r} that is {100 * (found['difference'] or 0):+.1f} points"
+        if interval is None or interval[0] <= 0 <= interval[1]:
+            span = "" if interval is None else f" [{100 * interval[0]:+.1f}, {100 * interval[1]:+.1f}]"
+            said.append(f"{figure}{span}: that cannot decide whether the preference model is better.")
+    return said
