@@ -56,15 +56,16 @@ def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [marked[0], "|---" * len(head) + "|", *marked[1:]]
 
 
-def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A heading and a table; the first cell of a row names it."""
+def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int] = ()) -> str:
+    """A heading and a table; a row's first cell names it. widths: of the columns, in hundredths; equal if empty."""
+    columns = "".join(f'<col style="width:{width}%">' for width in widths)
     top = "".join(f"<th scope=col>{escape(cell)}</th>" for cell in head)
     body = "".join(
         f"<tr><th scope=row>{escape(row[0])}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in row[1:])}</tr>"
         for row in rows
     )
     return (
-        f"<h2>{escape(title)}</h2><div class=scroll><table><thead><tr>{top}</tr></thead>"
+        f"<h2>{escape(title)}</h2><div class=scroll><table>{columns}<thead><tr>{top}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
 
@@ -74,7 +75,7 @@ def html(record: Record) -> str:
     titles = [str(column["title"]) for column in record["methods"].values()]
     tables = [_table(title, ["", *titles], [(name, *cells) for name, cells in rows]) for title, rows in groups(record)]
     if told := claims(record):
-        tables.insert(0, _table("What is commonly said, and what was measured", CLAIM_HEAD, told))
+        tables.insert(0, _table("What is commonly said, and what was measured", CLAIM_HEAD, told, (28, 56, 16)))
     if apart := differences(record):
         rows = [(name, *cells) for name, cells in apart]
         tables.append(_table("Is one better than another?", DIFFERENCE_HEAD, rows))

@@ -80,12 +80,12 @@ def differences(record: Mapping[str, Any]) -> list[Row]:
 
 
 DIFFERENCE_HEAD = ("score less score", "95 % over prompts", "95 % over prompts and seeds", "does the second exclude 0?")
-CLAIM_HEAD = ("what is commonly said", "", "what was measured")
+CLAIM_HEAD = ("what is commonly said", "what was measured", "verdict")
 
 
 def claims(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """(what is commonly said, the verdict, what was measured)."""
-    return [(one["said"], one["verdict"], one["here"]) for one in record["claims"]]
+    """(what is commonly said, what was measured, the verdict)."""
+    return [(one["said"], one["here"], one["verdict"]) for one in record["claims"]]
 
 
 def _result(record: Mapping[str, Any], row: Callable[[str, Callable[[Column], str]], Row]) -> list[Row]:
@@ -135,8 +135,8 @@ def _tokens(methods: Mapping[str, Column], row: Callable[[str, Callable[[Column]
         return lambda c: amount(c[table][name]) if name in c[table] else "–"
 
     return [
-        row("steps", lambda c: number(c["steps"])),
-        row("optimizer updates", lambda c: number(c["updates"])),
+        row("steps", lambda c: amount(c["steps"])),
+        row("optimizer updates", lambda c: amount(c["updates"])),
         row("tokens sampled", lambda c: amount(c["tokens_sampled"])),
         row("over the budget by", lambda c: f"{amount(c['budget']['overshot'])} {c['budget']['kind']}"),
         *(row(f"forward: {PASS_NAMES[name]}", count("tokens_forward", name)) for name in passes),

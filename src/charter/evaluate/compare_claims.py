@@ -55,15 +55,15 @@ def _cheapest(record: Record) -> Claim:
     kinds = {"flops": "the fewest operations", clock: f"the least {words} in steps", "peak_bytes": "the lowest peak"}
     least = {kind: min(methods, key=lambda name, kind=kind: methods[name][kind]) for kind in kinds}
     told = [
-        f"{words} had {methods[least[kind]]['title']}"
-        + ("" if least[kind] == "dpo" else f" (DPO took {_times(methods['dpo'][kind] / methods[least[kind]][kind])})")
+        f"{methods[least[kind]]['title']} had {words}"
+        + ("" if least[kind] == "dpo" else f" (DPO {methods['dpo'][kind] / methods[least[kind]][kind]:.2f} times that)")
         for kind, words in kinds.items()
     ]
     online = "sampling" in methods["dpo"]["tokens_forward"]
     source = "sampled its pairs itself" if online else "learned from given pairs and sampled nothing"
     won = sum(name == "dpo" for name in least.values())
     verdict = HOLDS if won == len(kinds) else PARTLY if won else FAILS
-    yield "DPO is the cheapest.", f"{_capital('; '.join(told))}. DPO {source}.", verdict
+    yield "DPO is the cheapest.", f"{'; '.join(told)}. DPO {source}.", verdict
 
 
 def _faster(record: Record) -> Claim:
@@ -184,17 +184,9 @@ def _gib(count: float) -> str:
     return f"{count / 2**30:.2f} GiB"
 
 
-def _times(ratio: float) -> str:
-    return f"{ratio:.2f} times as much"
-
-
 def _ratio(a: float, b: float) -> str:
     return f"{a / b:.2f}" if b else "not measured"
 
 
 def _numbers(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.3g}" for value in values)
-
-
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]
