@@ -219,12 +219,12 @@ def test_ppo_raises_the_score_of_a_preference_model(charter, recipe, grpo_recipe
     text = text.replace('method = "grpo"', 'method = "ppo"').replace("[grpo]", "[ppo]\nkl_coef = 0.0")
     (tmp_path / "ppo.toml").write_text(text)
     done = charter(
-        "train", tmp_path / "ppo.toml", "run.steps=16", "optimizer.learning_rate=1e-2", "sampling.group_size=8",
+        "train", tmp_path / "ppo.toml", "run.steps=24", "optimizer.learning_rate=5e-3", "sampling.group_size=8",
         "--run-dir", tmp_path / "r", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     curve = [row["reward"] for row in left.rows(tmp_path / "r") if row["step"] > 0]
-    assert sum(curve[-4:]) > sum(curve[:4]) + 0.4
+    assert sum(curve[-4:]) > sum(curve[:4]) + 1.6  # 0.4 a step; 0.1 to 0.9 with one thread and with two
 
 
 def test_a_reply_that_is_too_long_fails_by_name(charter, recipe, tmp_path):
