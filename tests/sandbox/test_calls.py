@@ -245,10 +245,10 @@ HOSTILE = [
 
 @pytest.mark.parametrize(("check", "values", "reason"), HOSTILE)
 def test_no_answer_makes_a_check_slow_or_large(check: str, values: list[Any], reason: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()  # what it costs, whatever else the machine does meanwhile
     with pytest.raises(CheckError, match=reason):
         evaluate_check(check, values)
-    assert time.monotonic() - began < 3.0
+    assert time.process_time() - began < 3.0
 
 
 def test_deep_values_are_an_error_and_no_crash() -> None:

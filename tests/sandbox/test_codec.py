@@ -27,11 +27,13 @@ _values = st.recursive(
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Equal in type and value, all the way down; NaN equals NaN and 0.0 does not equal -0.0."""
+    """Equal in type and value, all the way down; NaN equals NaN whatever its sign, and 0.0 does not equal -0.0."""
     if type(one) is not type(other):
         return False
     if isinstance(one, float):
-        return math.copysign(1, one) == math.copysign(1, other) and (one == other or (one != one and other != other))
+        if math.isnan(one) or math.isnan(other):
+            return math.isnan(one) and math.isnan(other)
+        return one == other and math.copysign(1, one) == math.copysign(1, other)
     if isinstance(one, complex):
         return _same(one.real, other.real) and _same(one.imag, other.imag)
     if isinstance(one, (list, tuple)):
