@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+WORKERS ?= 2
 
 .PHONY: install quickstart cai test test-slow lint docs bench clean
 
@@ -32,8 +33,9 @@ cai: $(READY)
 	@$(BIN)/charter assets get harm-ratings
 	@$(BIN)/charter cai recipes/cai-quick.toml --replace
 
+# Two workers of one thread each: most tests are a process that waits for another, and threads beyond the cores wait too.
 test: $(READY)
-	@$(BIN)/python -m pytest -q
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 test-slow: $(READY)
 	@$(BIN)/python -m pytest -q -m slow
