@@ -7,8 +7,8 @@ KL: the policy alone), `grpo_kl` (and a reference), `ppo` (policy, a critic of i
 of the policy's size), `ppo_head` (the critic a head on the policy). The same prompts, completions and cap on a
 micro-batch. `135m` is the embedded model, `200m` a random one of the same family (26 layers of width 768), `360m` one
 of the family's next shape (32 layers of width 960, needs 24 GB for ppo); reward models are the same backbones with a
-random head, since only their size matters here. Every step's update has more tokens than a micro-batch may have, so
-that the micro-batch's cap is what both methods meet.
+random head, since only their size matters here. PPO makes one update a step here, as GRPO does, so that the largest
+forward of both has about the same tokens (`tokens_forwarded`, at most the cap of a micro-batch).
 Results go to benchmarks/results/memory_of_methods.json with --store: per size and case the measured peak, what the
 process holds before any model is there, the estimate, and the ratios grpo / ppo.
 """

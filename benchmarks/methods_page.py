@@ -130,8 +130,11 @@ def _halves(found: Data) -> Iterator[str]:
         for case, words in (("grpo", "GRPO without a KL"), ("grpo_kl", "GRPO with a KL")):
             ratio = sized["ratios"].get(f"{case} / ppo", {}).get("peak_bytes")
             if ratio is not None:
-                holds = "at most half, as is commonly said" if ratio <= HALF else "more than the half that is said"
+                holds = "at most the half that is said" if ratio <= HALF else "more than the half that is said"
                 yield f"With {parameters / 1e6:.0f} M parameters {words} took {ratio:.2f} of PPO's peak: {holds}."
+        for case, one in sized["cases"].items():
+            over = one["estimate_bytes"] / one["peak_bytes"]
+            yield f"The estimate of {CASES[case]} is {over:.2f} times what was measured."
 
 
 def main() -> None:
