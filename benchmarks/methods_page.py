@@ -134,7 +134,7 @@ def _halves(found: Data) -> Iterator[str]:
                 yield f"With {parameters / 1e6:.0f} M parameters {words} took {ratio:.2f} of PPO's peak: {holds}."
         for case, one in sized["cases"].items():
             over = one["estimate_bytes"] / one["peak_bytes"]
-            yield f"The estimate of {CASES[case]} is {over:.2f} times what was measured."
+            yield f"With {parameters / 1e6:.0f} M the estimate of {CASES[case]} is {over:.2f} times what was measured."
 
 
 def main() -> None:
