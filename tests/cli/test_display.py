@@ -6,6 +6,7 @@ import io
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -53,6 +54,17 @@ def test_a_step_is_one_line() -> None:
         "quickstart: grpo on smollm2-135m, 100 steps → runs/quickstart",
         "step   7/100  reward  0.531 ±0.250  signal  75%  length   12.3  tok/s   812 + 1203    3.0 s/step  left 4m39s",
     ]  # 93 steps of 3 s are 279 s
+
+
+def test_a_run_that_a_budget_ends_is_told_no_last_step_and_no_time_left() -> None:
+    out = io.StringIO()
+    display = PlainDisplay(out)
+    display.start(replace(FACTS, steps=10_000, budgeted=True))
+    display.update(update(7))
+    assert out.getvalue().splitlines() == [
+        "quickstart: grpo on smollm2-135m, until its budget is spent → runs/quickstart",
+        "step    7  reward  0.531 ±0.250  signal  75%  length   12.3  tok/s   812 + 1203    3.0 s/step",
+    ]
 
 
 def test_lines_are_aligned() -> None:

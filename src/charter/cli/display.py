@@ -30,7 +30,7 @@ class Facts:
     """What a display says before the first step.
 
     name: of the run. method, model: of the recipe. steps: last step. folder: where the run is written. first: step
-    the run begins with (larger than 1 when resumed).
+    the run begins with (larger than 1 when resumed). budgeted: whether a budget ends the run, long before `steps`.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Facts:
     steps: int
     folder: str = ""
     first: int = 1
+    budgeted: bool = False
 
 
 @runtime_checkable
@@ -143,8 +144,8 @@ class Course:
 
     @property
     def eta_s(self) -> float:
-        """Seconds to the last step at that pace."""
-        return self.step_s * max(0, self.facts.steps - self.step)
+        """Seconds to the last step at that pace; not known where a budget ends the run."""
+        return math.nan if self.facts.budgeted else self.step_s * max(0, self.facts.steps - self.step)
 
     def accuracy(self) -> str:
         """The newest held-out accuracy with its interval, or nothing in a step without one."""
@@ -158,7 +159,7 @@ def line(course: Course) -> str:
     """One finished step in one line, in columns, shorter than 120 characters and without escape codes."""
     m, facts = course.metrics, course.facts
     digits = len(str(facts.steps))
-    cells = [f"step {course.step:>{digits}}/{facts.steps}"]
+    cells = [f"step {course.step:>4}" if facts.budgeted else f"step {course.step:>{digits}}/{facts.steps}"]
     if "reward" in m or "completions/mean_length" in m:
         cells += [
             f"reward {_number(m, 'reward', '.3f'):>6} ±{_number(m, 'reward_std', '.3f'):<5}",
@@ -171,7 +172,9 @@ def line(course: Course) -> str:
             f"loss {_number(m, 'loss', '.4f'):>8}",
             f"tok/s {_number(m, 'tokens_per_s/learn', '.0f'):>6}",
         ]
-    cells += [f"{duration(course.step_s):>6}/step", f"left {duration(course.eta_s)}"]
+    cells.append(f"{duration(course.step_s):>6}/step")
+    if not facts.budgeted:
+        cells.append(f"left {duration(course.eta_s)}")
     return "  ".join(cells)[:WIDTH].rstrip()
 
 
@@ -215,7 +218,8 @@ def heading(facts: Facts) -> str:
     """What begins, in one line."""
     resumed = f", from step {facts.first}" if facts.first > 1 else ""
     where = f" → {facts.folder}" if facts.folder else ""
-    return clean(f"{facts.name}: {facts.method} on {facts.model}, {facts.steps} steps{resumed}{where}")
+    length = "until its budget is spent" if facts.budgeted else f"{facts.steps} steps"
+    return clean(f"{facts.name}: {facts.method} on {facts.model}, {length}{resumed}{where}")
 
 
 def _unknown(update: Update) -> Facts:

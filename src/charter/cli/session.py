@@ -109,7 +109,7 @@ async def train(
     store = _open_store(inputs, folder, resume)
     try:
         try:
-            run, start = await _begin(inputs, store, folder, display, judge)
+            run, start = await _begin(inputs, store, folder, display, judge, budgeted=enough is not None)
         except BaseException:
             worked_out = [*folder.glob("features-*"), *folder.glob("reference")]  # which --resume goes on with
             if not began_before and not worked_out:
@@ -158,7 +158,9 @@ def _open_store(inputs: Inputs, folder: Path, resume: bool) -> RunStore:
     return store
 
 
-async def _begin(inputs: Inputs, store: RunStore, folder: Path, display: Display, judge: bool) -> tuple[_Run, int]:
+async def _begin(
+    inputs: Inputs, store: RunStore, folder: Path, display: Display, judge: bool, *, budgeted: bool
+) -> tuple[_Run, int]:
     """Load what the run needs, at the step where it goes on."""
     recipe = inputs.recipe
     if inputs.rubric is not None and inputs.prompts is not None:
@@ -198,7 +200,7 @@ async def _begin(inputs: Inputs, store: RunStore, folder: Path, display: Display
     display.start(
         Facts(
             name=folder.name, method=recipe.method, model=recipe.model,
-            steps=recipe.run.steps, folder=str(folder), first=step + 1,
+            steps=recipe.run.steps, folder=str(folder), first=step + 1, budgeted=budgeted,
         )
     )  # fmt: skip
     if inputs.pairs is not None and isinstance(learner, LocalLearner):
