@@ -1,13 +1,14 @@
 """Which numbers each method of a comparison gets: the same count of trials for each, on prompts of their own.
 
-    python benchmarks/compare_search.py [--json] [--store] [--recipe recipes/compare.toml] [--tokens 700] [--only ppo]
-                                        [--folder DIR]
+    python benchmarks/compare_search.py [--json] [--store] [--recipe recipes/compare.toml] [--tokens 700]
+                                        [--final 2700] [--only ppo] [--folder DIR]
 
 Every trial is one short `charter compare` with one method, one seed and a budget of --tokens sampled tokens. The
 prompts that judge it are development prompts: the questions are drawn with a seed of their own (DEV_SEED), and held out
-of its training; those of the recipe's own seeds are never looked at. Trials that are finished are not repeated, so the
-search can be stopped and started again. Results go to benchmarks/results/compare_search.json with --store: every trial,
-the chosen one of each method, machine and date.
+of its training; those of the recipe's own seeds are never looked at. With --final the trial that each method chose runs
+again with that many tokens, and so does half its rate, since a short trial favours large steps. Trials that are
+finished are not repeated, so the search can be stopped and started again. Results go to
+benchmarks/results/compare_search.json with --store: every trial, the chosen one of each method, machine and date.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ DEV_SEED = 90_001
 """Far from the seeds of any recipe, so that the questions that judge a trial are not those that judge a comparison.
 Two-digit sums are few (8,100), so a question may come up in both; none is chosen for it."""
 
-RATES = [1e-5, 2e-5, 4e-5]
+RATE, RATES = "optimizer.learning_rate", [1e-5, 2e-5, 4e-5]
 
 DEV_PROMPTS, DEV_SAMPLES = 64, 2
 """Prompts that judge a trial, and completions of each."""
@@ -77,6 +78,12 @@ def write_recipe(source: Path, method: str, changes: Mapping[str, object], file:
     file.write_text(dump_recipe(alone), encoding="utf-8")
 
 
+def finals(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
+    """The second round of a method: what the first one chose, and the same with half the rate."""
+    best = dict(chosen(rows)["trial"])
+    return [best, {**best, RATE: float(best[RATE]) / 2}]
+
+
 def compare_here(place: Path) -> Any:
     """`charter compare` of PLACE/recipe.toml without the processes of its own: nobody asks for a trial's memory."""
     from charter.cli import compare_child, compare_measure
@@ -97,6 +104,7 @@ def compare_here(place: Path) -> Any:
 def run_trial(source: Path, method: str, number: int, trial: Mapping[str, object], tokens: int, folder: Path) -> Any:
     """One trial's row; read where it is there already."""
     place = folder / f"{method}-{number:02d}-{tokens}"
+    print(f"{place.name}: {trial}", file=sys.stderr, flush=True)
     kept = place / "trial.json"
     if kept.is_file():
         found = json.loads(kept.read_text("utf-8"))
@@ -153,6 +161,9 @@ def main() -> None:
     parser.add_argument("--store", action="store_true", help="write benchmarks/results/compare_search.json")
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     parser.add_argument("--tokens", type=int, default=700, help="sampled tokens of a trial")
+    parser.add_argument(
+        "--final", type=int, default=0, help="sampled tokens of a second round: the chosen trials, and half their rates"
+    )
     parser.add_argument("--only", choices=list(GRID), help="one method alone")
     parser.add_argument("--most", type=int, help="trials of each method; all when left out")
     parser.add_argument("--folder", type=Path, default=FOLDER)
@@ -160,11 +171,16 @@ def main() -> None:
     rows = []
     for method in [asked.only] if asked.only else GRID:
         for number, trial in enumerate(trials(method)[: asked.most]):
-            print(f"{method} {number + 1}: {trial}", file=sys.stderr, flush=True)
             rows.append(run_trial(asked.recipe.resolve(), method, number, trial, asked.tokens, asked.folder.resolve()))
+    by_method = {name: [row for row in rows if row["method"] == name] for name in GRID}
+    second = [
+        run_trial(asked.recipe.resolve(), method, number, trial, asked.final, asked.folder.resolve())
+        for method, own in sorted(by_method.items(), key=lambda item: item[0] == "ppo")  # the longest last
+        if own and asked.final
+        for number, trial in enumerate(finals(own))
+    ]
     best = {
-        method: chosen([row for row in rows if row["method"] == method])
-        for method in dict.fromkeys(row["method"] for row in rows)
+        name: chosen([row for row in second if row["method"] == name] or own) for name, own in by_method.items() if own
     }
     data = {
         **facts(),
@@ -174,6 +190,8 @@ def main() -> None:
         "dev_samples": DEV_SAMPLES,
         "grid": GRID,
         "trials": rows,
+        "final_tokens": asked.final,
+        "finals": second,
         "best": best,
     }
     if asked.store:
@@ -188,7 +206,7 @@ def main() -> None:
             row["score"],
             row["gain"],
         ]
-        for row in sorted(rows, key=lambda row: (row["method"], -row["score"]))
+        for row in sorted([*rows, *second], key=lambda row: (row["method"], row["steps"], -row["score"]))
     ]
     print(table(lines, ("method", "trial", "score", "gain")))
 

@@ -58,11 +58,14 @@ def comparison_part(record: Data, images: Path) -> str:
 
 def search_part(found: Data) -> str:
     """Every trial, the highest score of each method first, which was chosen, and what it was judged by."""
+    rounds = [(found["tokens"], found["trials"]), (found.get("final_tokens", 0), found.get("finals", []))]
+    last = found.get("finals") or found["trials"]
     rows = [
         (
             TITLES[trial["method"]],
+            f"{tokens:,}",
             ", ".join(f"`{key.split('.')[-1]}` {value}" for key, value in trial["trial"].items())
-            + (" **chosen**" if trial["trial"] == found["best"][method]["trial"] else ""),
+            + (" **chosen**" if trials is last and trial["trial"] == found["best"][method]["trial"] else ""),
             interval(trial["score"], trial["score_interval"]),
             interval(trial["gain"], trial["gain_interval"], sign=True),
             f"{trial['kl']:.3g}",
@@ -70,11 +73,12 @@ def search_part(found: Data) -> str:
             f"{trial['processor_seconds']:.0f}",
         )
         for method in TITLES
-        for trial in sorted((t for t in found["trials"] if t["method"] == method), key=lambda t: -t["score"])
+        for tokens, trials in rounds
+        for trial in sorted((t for t in trials if t["method"] == method), key=lambda t: -t["score"])
     ]
-    head = ("method", "trial", "score [95 %]", "gain [95 %]", "KL, k3", "steps", "processor s")
+    head = ("method", "tokens", "trial", "score [95 %]", "gain [95 %]", "KL, k3", "steps", "processor s")
     about = (
-        f"{found['tokens']:,} sampled tokens a trial; scores are accuracies at the temperature of training on "
+        f"Scores are accuracies at the temperature of training on "
         f"{found['dev_prompts']} development prompts, {found['dev_samples']} completions each. The chosen one is "
         "in the recipes: of those within one standard error of the highest score, the one that stayed nearest to the "
         "start. Trials of one method began with the same weights, the same questions and "

@@ -48,12 +48,27 @@ def test_the_search_shows_the_best_first_and_says_how_sure_it_is(bench):
     found = {**TAKEN, **about, "trials": trials, "best": {"grpo": trials[2]}}
     text = bench("methods_page").search_part(found)
     rows = [line for line in text.splitlines() if line.startswith("| GRPO")]
-    assert [row.split(" | ")[1] for row in rows] == [
+    assert [row.split(" | ")[2] for row in rows] == [
         "`learning_rate` 2e-05", "`learning_rate` 4e-05 **chosen**", "`learning_rate` 1e-05"
     ]  # fmt: skip
     assert "| 0.500 [0.400, 0.600] | +0.100 [-0.100, +0.200] | 0.25 | 4 | 61 |" in text
     assert "GRPO: the scores of 1 of the other 2 trials lie within the best one's interval." in text
-    assert "700 sampled tokens a trial" in text
+    assert {row.split(" | ")[1] for row in rows} == {"700"}
+
+
+def test_a_second_round_is_what_is_chosen_from(bench):
+    first, second = [trial("grpo", 4e-5, 0.5, 0.4)], [trial("grpo", 4e-5, 0.1, 0.0), trial("grpo", 2e-5, 0.4, 0.3)]
+    found = {
+        **TAKEN, "tokens": 700, "dev_prompts": 64, "dev_samples": 2, "trials": first, "final_tokens": 2700,
+        "finals": second, "best": {"grpo": second[1]},
+    }  # fmt: skip
+    rows = [line for line in bench("methods_page").search_part(found).splitlines() if line.startswith("| GRPO")]
+    assert [row.split(" | ")[1] + row.split(" | ")[2] for row in rows] == [
+        "700`learning_rate` 4e-05", "2,700`learning_rate` 2e-05 **chosen**", "2,700`learning_rate` 4e-05"
+    ]  # fmt: skip
+    assert bench("compare_search").finals(first) == [
+        {"optimizer.learning_rate": 4e-5}, {"optimizer.learning_rate": 2e-5}
+    ]  # fmt: skip
 
 
 def test_within_one_standard_error_the_trial_nearest_to_the_start_is_chosen(bench):
