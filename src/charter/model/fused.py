@@ -4,8 +4,7 @@
     x ← x + W_d · (silu(W_g · n) ⊙ W_u · n),  n = norm(x)     one for gate and up
 
 The projections of a layer lie behind one another in one piece of memory, and the module's own parameters are views of
-it: nothing is held twice, and what the optimizer writes is what is sampled. At 32 rows the products are most of the
-time; around them this takes a third of the operations of the module graph.
+it: nothing is held twice, and what the optimizer writes is what is sampled.
 
 For models of Llama's shape (`SHAPES`); all others, and adapters, go through their own modules. `Policy.verify` compares
 it with the model's own forward. Not here: attention (the `Layout`), the output head (`charter.model.logprobs`).
@@ -13,7 +12,6 @@ it with the model's own forward. Not here: attention (the `Layout`), the output 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -120,24 +118,18 @@ class FusedForward:
         return self._last(x)
 
 
-_joining = threading.Lock()
-"""Held while parameters are laid anew: two decoding threads may ask for it at once."""
-
-
 def fuse(module: Any) -> FusedForward | None:
     """The fused forward of a module, or None where its layers are not of that shape.
 
     The module's parameters become views of joined memory; their values and identity stay.
     """
-    if type(module).__name__ not in SHAPES:
+    if type(module).__name__ not in SHAPES or module.config.hidden_act != "silu":
         return None
     base = module.base_model
     for layer in base.layers:
         if any(type(one) is not nn.Linear for parts in _linears(layer) for one in parts):  # adapters, quantised layers
             return None
-        if getattr(base.config, "hidden_act", "") != "silu":
-            return None
-    with _joining, torch.inference_mode(mode=False), torch.no_grad():  # the parameters must stay fit for training
+    with torch.inference_mode(mode=False), torch.no_grad():  # the parameters must stay fit for training
         return FusedForward(module)
 
 
@@ -187,7 +179,7 @@ def _norm(part: Any) -> _Norm:
 
 
 def _join(parts: tuple[nn.Linear, ...]) -> _Joined:
-    """Lay the parameters of linear layers behind one another, unless they lie there already."""
+    """Lay the parameters of linear layers behind one another; a layer alone stays where it is."""
     biases = [part.bias for part in parts]
     bias = None if biases[0] is None else _behind(biases)
     return _Joined(parts, _behind([part.weight for part in parts]), bias)

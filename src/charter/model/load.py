@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,7 @@ from charter.model.prefix import PackedTrees
 from charter.types import Branch, Tree
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+_joining = threading.Lock()
 
 
 class Policy:
@@ -104,7 +106,9 @@ class Policy:
 
     def _fused_forward(self) -> FusedForward | None:
         if self._fused is None or not self._fused.whole:
-            self._fused = fuse(self.module)
+            with _joining:  # two decoding threads may find it missing at once
+                if self._fused is None or not self._fused.whole:
+                    self._fused = fuse(self.module)
         return self._fused
 
     def verify(self) -> None:
