@@ -6,8 +6,8 @@
 Every trial is one short `charter compare` with one method, one seed and a budget of --tokens sampled tokens. The
 prompts that judge it are development prompts: the questions are drawn with a seed of their own (DEV_SEED), and held out
 of its training; those of the recipe's own seeds are never looked at. With --final the trial that each method chose runs
-again with that many tokens, and so does half its rate, since a short trial favours large steps. Trials that are
-finished are not repeated, so the search can be stopped and started again. Results go to
+again with that many tokens, and so do a half and a quarter of its rate, since a short trial favours large steps. Trials
+that are finished are not repeated, so the search can be stopped and started again. Results go to
 benchmarks/results/compare_search.json with --store: every trial, the chosen one of each method, machine and date.
 """
 
@@ -79,9 +79,9 @@ def write_recipe(source: Path, method: str, changes: Mapping[str, object], file:
 
 
 def finals(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
-    """The second round of a method: what the first one chose, and the same with half the rate."""
+    """The second round of a method: what the first one chose, and the same with a half and a quarter of its rate."""
     best = dict(chosen(rows)["trial"])
-    return [best, {**best, RATE: float(best[RATE]) / 2}]
+    return [{**best, RATE: float(best[RATE]) / part} for part in (1, 2, 4)]
 
 
 def compare_here(place: Path) -> Any:
@@ -162,7 +162,10 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     parser.add_argument("--tokens", type=int, default=700, help="sampled tokens of a trial")
     parser.add_argument(
-        "--final", type=int, default=0, help="sampled tokens of a second round: the chosen trials, and half their rates"
+        "--final",
+        type=int,
+        default=0,
+        help="sampled tokens of a second round: the choice at 1, 1/2 and 1/4 of its rate",
     )
     parser.add_argument("--only", choices=list(GRID), help="one method alone")
     parser.add_argument("--most", type=int, help="trials of each method; all when left out")
