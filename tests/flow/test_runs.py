@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import pytest
+import torch
 
 
 def test_a_grpo_run_leaves_what_it_promises_and_repeats_itself(charter, grpo_recipe, tmp_path, left):
@@ -140,6 +141,25 @@ def test_lora_with_kl_runs_and_resumes(charter, grpo_recipe, tmp_path, left):
     assert done.returncode == 0, done.stderr
     assert left.digests(tmp_path / "cut") == left.digests(tmp_path / "whole")
     assert left.rows(tmp_path / "cut")[-1]["kl"] > 0
+
+
+@pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="torch has no FBGEMM here")
+def test_decoding_in_8_bits_learns_with_importance_weights_and_resumes(charter, grpo_recipe, tmp_path, left):
+    words = ["sampling.precision=int8", "grpo.mismatch=truncate", "run.save_every=20"]
+    words += ["sampling.group_size=8", "optimizer.learning_rate=1e-2"]
+    for name, first in (("whole", 40), ("cut", 20)):
+        done = charter("train", grpo_recipe, *words, f"run.steps={first}", "--run-dir", tmp_path / name, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert "disagree" not in done.stderr + done.stdout
+    go_on = (*words, "run.steps=40", "--run-dir", tmp_path / "cut", "--resume")
+    done = charter("train", grpo_recipe, *go_on, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert left.digests(tmp_path / "cut") == left.digests(tmp_path / "whole")
+    steps = [row for row in left.rows(tmp_path / "whole") if "reward" in row]
+    apart = [row["sampling/logprob_diff_mean"] for row in steps if "loss" in row]
+    assert min(apart) > 1e-6
+    assert max(apart) < 0.5
+    assert sum(row["reward"] for row in steps[-5:]) / 5 > sum(row["reward"] for row in steps[:5]) / 5 + 0.2
 
 
 def test_bfloat16_arithmetic_over_float32_weights_trains(charter, grpo_recipe, tmp_path, left):

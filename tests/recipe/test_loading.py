@@ -205,6 +205,9 @@ def test_reward_options_are_kept(tmp_path: Path) -> None:
         (["method=dpo", "data.pairs=p.jsonl", "dpo.online_label=bradley_terry"], "dpo.online_label", "were sampled"),
         (["method=dpo", "data.pairs=p.jsonl", "dpo.kind=cdpo"], "dpo.kind", "is plain DPO"),
         (["method=dpo", "dpo.online=true", "sampling.group_size=1"], "sampling.group_size", "the best and the worst"),
+        (["sampling.precision=int8"], "sampling.precision", 'mismatch = "none" does not correct for it'),
+        (["sampling.precision=fp8", "method=ppo"], "sampling.precision", "PPO has no weights that correct for it"),
+        (["sampling.precision=int8", "grpo.mismatch=mask", "lora.rank=4"], "sampling.precision", "[lora] adds others"),
     ],
 )
 def test_numbers_that_make_no_sense_together(tmp_path: Path, overrides: list[str], key: str, part: str) -> None:
@@ -217,6 +220,8 @@ def test_numbers_that_make_no_sense_together(tmp_path: Path, overrides: list[str
     "overrides",
     [
         ["sampling.top_p=0.9", "sampling.allow_truncated_sampling=true"],
+        ["sampling.precision=int8", "grpo.mismatch=truncate"],
+        ["sampling.precision=int8", "method=rejection_sft"],
         ["grpo.loss=cispo", "grpo.clip_high=0.2"],
         ["grpo.loss=gspo", "grpo.clip_high=0.0999"],
         ["grpo.dual_clip=3"],

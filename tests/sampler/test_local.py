@@ -23,9 +23,11 @@ def how(**changed):
 PROMPTS = [Prompt(id=f"p{i}", messages=({"role": "user", "content": "word " * i},)) for i in range(1, 8)]
 
 
-def draw(policy, prompts, settings=None, *, step=1, stream="train", max_rows=512, seed=0) -> dict[str, Group]:
+def draw(
+    policy, prompts, settings=None, *, step=1, stream="train", max_rows=512, seed=0, precision="model"
+) -> dict[str, Group]:
     async def run() -> dict[str, Group]:
-        sampler = LocalSampler(policy, seed, max_rows=max_rows)
+        sampler = LocalSampler(policy, seed, max_rows=max_rows, precision=precision)
         return {g.prompt.id: g async for g in sampler.sample(prompts, settings or how(), step, stream=stream)}
 
     return asyncio.run(run())
@@ -125,3 +127,45 @@ def test_a_prompt_that_leaves_no_room_is_named(tiny_policy):
         DataError, match=r"prompt long .* has \d+ tokens; with sampling.max_new_tokens = 24 .* 256 positions"
     ):
         draw(tiny_policy("llama"), [Prompt(id="long", messages=({"role": "user", "content": "x" * 240},))])
+
+
+@pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="torch has no FBGEMM here")
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "mistral"])
+def test_in_8_bits_a_rollout_is_the_same_in_any_batch_and_its_logprobs_are_those_it_was_drawn_with(tiny_policy, family):
+    policy = tiny_policy(family)
+    together = draw(policy, PROMPTS[:4], precision="int8")
+    assert tokens(draw(policy, PROMPTS[3::-1], precision="int8", max_rows=4)) == tokens(together)
+    exact = draw(policy, PROMPTS[:4])
+    differences = []
+    for name, group in together.items():
+        for rollout, own in zip(group.rollouts, exact[name].rollouts, strict=True):
+            for i, (token, logprob) in enumerate(zip(rollout.tokens, rollout.logprobs, strict=True)):
+                if token != own.tokens[i]:
+                    break  # from here on another text
+                differences.append(abs(logprob - own.logprobs[i]))
+                if i == 0:
+                    assert logprob == own.logprobs[0]  # the prompt went through the policy itself
+    assert 1e-6 < sum(differences) / len(differences) < 0.1
+    assert draw(policy, PROMPTS[:2], precision="int8", stream="eval") == draw(policy, PROMPTS[:2], stream="eval")
+
+
+@pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="torch has no FBGEMM here")
+def test_in_8_bits_new_weights_are_drawn_from_when_they_are_loaded(tiny_policy):
+    policy = tiny_policy("llama")
+    sampler = LocalSampler(policy, 0, precision="int8")
+
+    async def run() -> list[tuple[int, ...]]:
+        return [r.tokens async for g in sampler.sample(PROMPTS[:2], how(), 1) for r in g.rollouts]
+
+    async def both() -> tuple[list[tuple[int, ...]], ...]:
+        await sampler.load(SharedWeights(1, policy))
+        first, again = await run(), await run()
+        with torch.no_grad():
+            for parameter in policy.module.parameters():
+                parameter.mul_(1.5)
+        await sampler.load(SharedWeights(2, policy))
+        return first, again, await run()
+
+    first, again, changed = asyncio.run(both())
+    assert first == again
+    assert changed != first

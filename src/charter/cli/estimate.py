@@ -99,6 +99,8 @@ def memory_parts(recipe: Recipe, shape: Shape, total_memory: int) -> dict[str, i
         parts["reward models"] = scorers
     if recipe.samples:
         parts["sampler cache"] = cache_bytes_per_token(recipe, shape) * sampled_tokens(recipe)
+        if recipe.sampling.precision != "model":
+            parts["weights in 8 bits"] = everything
     return parts
 
 

@@ -26,7 +26,7 @@ from charter.recipe import Recipe, differences, dump_recipe, load_recipe, matter
 from charter.reward import probe
 from charter.run.atomic import write_text
 from charter.run.checkpoint import Checkpoints, CheckpointState
-from charter.run.diagnose import Settings, Watch
+from charter.run.diagnose import MISMATCH, MISMATCH_EIGHT_BIT, Settings, Watch
 from charter.run.generators import rng_state, seed_generators, set_rng_state
 from charter.run.manifest import build_manifest
 from charter.run.monitors import Monitors
@@ -176,7 +176,7 @@ async def _begin(
     saved_cut = int(state.scalars["microbatch_tokens"]) if state is not None else None
     make = make_preference_learner if recipe.method == "preference" else make_learner
     learner = make(recipe, policy, microbatch_tokens=saved_cut)
-    sampler = LocalSampler(policy, recipe.seed)
+    sampler = LocalSampler(policy, recipe.seed, precision=recipe.sampling.precision)
     step, trained = 0, 0.0
     if state is not None:
         step, trained = state.step, float(state.scalars["train_s"])
@@ -206,10 +206,11 @@ async def _begin(
     if inputs.pairs is not None and isinstance(learner, LocalLearner):
         reference = reference_of_pairs(inputs, learner, folder)
     tokenizer = policy.chat.tokenizer
+    mismatch = MISMATCH if recipe.sampling.precision == "model" else MISMATCH_EIGHT_BIT
     special = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
     run = _Run(
         inputs=inputs, store=store, checkpoints=checkpoints, learner=learner, sampler=sampler, held_out=held_out,
-        reference=reference, display=display, watch=Watch(Settings(special_tokens=special)),
+        reference=reference, display=display, watch=Watch(Settings(special_tokens=special, mismatch=mismatch)),
         monitors=Monitors(recipe.monitors, store.metrics()), measured=monitoring, train_s=trained,
     )  # fmt: skip
     return run, step + 1

@@ -12,8 +12,9 @@ it with the model's own forward. Not here: attention (the `Layout`), the output 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,6 +25,9 @@ from charter.model.attention import AttentionSpec, Layout
 
 SHAPES = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 """transformers' classes whose layers are the formula above."""
+
+Product = Callable[[Tensor], Tensor]
+"""x `[T, K]` → W x + bias `[T, N]`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +62,17 @@ class _Joined:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """A decoder layer's weights. query_norm, key_norm: over each head, where the model has them."""
+    """A decoder layer. query_norm, key_norm: over each head, where the model has them."""
 
     spec: AttentionSpec
     before_attention: _Norm
-    projections: _Joined
+    projections: Product
     query_norm: _Norm | None
     key_norm: _Norm | None
-    out: _Joined
+    out: Product
     before_mlp: _Norm
-    gate_up: _Joined
-    down: _Joined
+    gate_up: Product
+    down: Product
 
 
 class FusedForward:
@@ -80,7 +84,10 @@ class FusedForward:
         self._embed: Tensor = base.embed_tokens.weight
         self._rotary = base.rotary_emb
         self._last = _norm(base.norm)
-        self._layers = [_layer(layer, base.config) for layer in base.layers]
+        self._joined = [tuple(map(_join, _linears(layer))) for layer in base.layers]
+        self._layers = [
+            _layer(layer, base.config, joined) for layer, joined in zip(base.layers, self._joined, strict=True)
+        ]
         attention = base.layers[0].self_attn
         self._head_dim = int(attention.head_dim)
         self._heads = attention.q_proj.out_features // self._head_dim
@@ -92,11 +99,18 @@ class FusedForward:
         base = self._module.base_model
         return self._embed.data_ptr() == base.embed_tokens.weight.data_ptr() and all(
             kept.parts == now and kept.whole
-            for layer, module in zip(self._layers, base.layers, strict=True)
-            for kept, now in zip(
-                (layer.projections, layer.out, layer.gate_up, layer.down), _linears(module), strict=True
-            )
+            for joined, layer in zip(self._joined, base.layers, strict=True)
+            for kept, now in zip(joined, _linears(layer), strict=True)
         )
+
+    def over(self, product: Callable[[Tensor, Tensor | None], Product]) -> FusedForward:
+        """The same forward with its linear layers made anew by `product(weight, bias)`; all else is shared."""
+        other = copy(self)
+        other._layers = []
+        for layer, joined in zip(self._layers, self._joined, strict=True):
+            projections, out, gate_up, down = (product(own.weight, own.bias) for own in joined)
+            other._layers.append(replace(layer, projections=projections, out=out, gate_up=gate_up, down=down))
+        return other
 
     def __call__(self, tokens: Tensor, positions: Tensor, layout: Layout) -> Tensor:
         """Last hidden states `[T, D]`."""
@@ -144,9 +158,9 @@ def _linears(layer: Any) -> tuple[tuple[nn.Linear, ...], ...]:
     )
 
 
-def _layer(layer: Any, config: Any) -> _Layer:
+def _layer(layer: Any, config: Any, joined: Sequence[_Joined]) -> _Layer:
     attention = layer.self_attn
-    projections, out, gate_up, down = map(_join, _linears(layer))
+    projections, out, gate_up, down = joined
     names = ("q_norm", "k_norm")
     query_norm, key_norm = (_norm(getattr(attention, name)) if hasattr(attention, name) else None for name in names)
     return _Layer(

@@ -93,7 +93,7 @@ class Policy:
         Where no gradient is asked for, through the fused forward if the model has one.
         """
         if not torch.is_grad_enabled():
-            fused = self._fused_forward()
+            fused = self.fused_forward()
             if fused is not None:
                 return fused(tokens, positions, layout)
         return self.module.base_model(
@@ -104,7 +104,12 @@ class Policy:
             packed_layout=layout,
         ).last_hidden_state[0]
 
-    def _fused_forward(self) -> FusedForward | None:
+    def logits(self, hidden: Tensor) -> Tensor:
+        """`[N, D]` → float32 (or wider) `[N, V]`."""
+        return self.head.logits(hidden)
+
+    def fused_forward(self) -> FusedForward | None:
+        """The forward without gradient over the module's own memory, or None where the model has none."""
         if self._fused is None or not self._fused.whole:
             with _joining:  # two decoding threads may find it missing at once
                 if self._fused is None or not self._fused.whole:

@@ -8,6 +8,7 @@ state, so the largest tensor is `[chunk, V]`. The gradient is ∂log p(y)/∂z =
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,16 +25,18 @@ class Head:
     """A model's output layer: logits = softcap(scale · (weight @ h + bias)).
 
     weight `[V, D]`; bias `[V]` or None; scale and softcap as the architecture defines them.
+    product: computes weight @ h + bias in `logits` in place of these two; no gradient reaches them through it.
     """
 
     weight: Tensor
     bias: Tensor | None = None
     scale: float = 1.0
     softcap: float | None = None
+    product: Callable[[Tensor], Tensor] | None = None
 
     def logits(self, hidden: Tensor) -> Tensor:
         """`[N, D]` → float32 (or wider) `[N, V]`."""
-        raw = self._product(hidden.to(self.weight.dtype))
+        raw = (self.product or self._product)(hidden.to(self.weight.dtype))
         raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
         if self.scale != 1.0:
             raw = raw * self.scale

@@ -240,6 +240,33 @@ def _sampling(recipe: Recipe) -> Iterator[Conflict]:
                 fix=f"Use {key} = {whole}, or accept the mismatch with sampling.allow_truncated_sampling = true",
                 others=("sampling.allow_truncated_sampling",),
             )
+    yield from _precision(recipe)
+
+
+def _precision(recipe: Recipe) -> Iterator[Conflict]:
+    """Decoding in 8 bits draws from another distribution than the one that learns."""
+    precision = recipe.sampling.precision
+    if precision == "model":
+        return
+    found, fix = f'precision = "{precision}" draws from other probabilities than the learner\'s', 'precision = "model"'
+    if recipe.method == "ppo":
+        yield Conflict(
+            key="sampling.precision", found=f"{found}, and PPO has no weights that correct for it", fix=f"Use {fix}"
+        )
+    if recipe.method == "grpo" and recipe.grpo.mismatch == "none":
+        yield Conflict(
+            key="sampling.precision",
+            found=f'{found}, and mismatch = "none" does not correct for it',
+            fix=f'Set grpo.mismatch = "truncate" (w = exp(lp_old - lp_sampler), cut at mismatch_cap), or use {fix}',
+            others=("grpo.mismatch",),
+        )
+    if recipe.lora is not None:
+        yield Conflict(
+            key="sampling.precision",
+            found="the copy in 8 bits is of the model's own weights, and [lora] adds others beside them",
+            fix=f"Use {fix}, or leave [lora] out",
+            others=("lora",),
+        )
 
 
 def _clip_range(recipe: Recipe) -> Iterator[Conflict]:

@@ -76,6 +76,11 @@ class SamplingTable(Table):
     temperature: NonNegativeFloat = described("Softmax temperature; the learner uses the same one.", 1.0)
     top_p: Annotated[float, Field(gt=0, le=1)] = described("Nucleus sampling; 1 keeps the whole distribution.", 1.0)
     top_k: NonNegativeInt = described("Keep the k likeliest tokens; 0 keeps all.", 0, unit="tokens")
+    precision: Literal["model", "int8", "fp8"] = described(
+        "Of the products that decode in training: the policy's own, or a copy of its weights in 8 bits, made after "
+        "every update (int8: CPU; fp8: CUDA). Prompts, evaluations and learning stay as they are.",
+        "model",
+    )
     allow_truncated_sampling: bool = described(
         "Allow top_p < 1 or top_k > 0 in training, though the learner's probabilities then differ from the sampler's.",
         False,

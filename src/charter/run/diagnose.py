@@ -34,17 +34,23 @@ class Finding:
         return f"step {self.step}: {self.sentence} {self.advice}"
 
 
+MISMATCH, MISMATCH_EIGHT_BIT = 0.05, 0.5
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the checks cannot see in the rows.
 
     repeat_after: steps before the same check may speak again. full_reward: reward of a right completion.
     special_tokens: id → text of the model's special tokens, where known.
+    mismatch: mean |lp_old − lp_sampler| in nats per token above which sampler and learner disagree:
+    MISMATCH_EIGHT_BIT where the sampler decodes in 8 bits.
     """
 
     repeat_after: int = 50
     full_reward: float = 1.0
     special_tokens: Mapping[int, str] | None = None
+    mismatch: float = MISMATCH
 
 
 Check = Callable[[Sequence[Row], Update, Settings], tuple[str, str] | None]
@@ -240,15 +246,12 @@ def _entropy(rows: Sequence[Row], update: Update, settings: Settings) -> tuple[s
     )
 
 
-MISMATCH = 0.05
-
-
 def _mismatch(rows: Sequence[Row], update: Update, settings: Settings) -> tuple[str, str] | None:
     difference = _number(rows[-1], "sampling/logprob_diff_mean")
-    if difference is None or difference <= MISMATCH:
+    if difference is None or difference <= settings.mismatch:
         return None
     return (
-        f"Sampler and learner disagree by {difference:.3f} nats per token on average (0.05 is much).",
+        f"Sampler and learner disagree by {difference:.3f} nats per token on average ({settings.mismatch:g} is much).",
         'Check that both use the same weights, temperature and dtype; grpo.mismatch = "truncate" corrects for what '
         "remains.",
     )

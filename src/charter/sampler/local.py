@@ -11,12 +11,14 @@ import math
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from charter.errors import DataError, DivergedError
+from charter.model.eight_bit import EightBit, Precision, require
 from charter.model.load import Policy
 from charter.protocols import SamplingSettings, Weights
 from charter.sampler.cache import GroupCache, rows_that_fit
@@ -44,10 +46,23 @@ class LocalSampler:
     """Samples a `Policy` in this process.
 
     seed: of the run; with the stream, step, prompt id and index it fixes every draw.
+    precision: of the products that decode the stream "train"; other streams are always drawn from the policy itself.
+    Raises: ModelError for a precision that this model or machine has not.
     """
 
-    def __init__(self, policy: Policy, seed: int, *, max_rows: int = MAX_ROWS) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        seed: int,
+        *,
+        max_rows: int = MAX_ROWS,
+        precision: Precision | Literal["model"] = "model",
+    ) -> None:
+        if precision != "model":
+            require(policy, precision)
         self._policy = policy
+        self._precision: Precision | Literal["model"] = precision
+        self._eight_bit: EightBit | None = None
         self._seed = seed
         self._max_rows = max_rows
         self._version = 0
@@ -55,6 +70,7 @@ class LocalSampler:
     async def load(self, weights: Weights) -> None:
         """Take note of the new version: the parameters themselves are shared with the learner."""
         self._version = weights.version
+        self._eight_bit = None
 
     async def sample(
         self, prompts: Sequence[Prompt], settings: SamplingSettings, step: int, *, stream: str = "train"
@@ -67,19 +83,38 @@ class LocalSampler:
         longest = max(map(len, encoded), default=0)
         room = rows_that_fit(self._policy, longest, settings.group_size, settings.max_new_tokens)
         per_turn = max(1, min(room, self._max_rows) // settings.group_size)
+        decoder = self._decoder(stream)
         for at in range(0, len(prompts), per_turn):
             turn = range(at, min(at + per_turn, len(prompts)))
             loops = min(len(turn), loops_for(len(turn) * settings.group_size, self._policy.device))
             shares = [turn[i::loops] for i in range(loops)]
             parts = [
-                partial(self._decode, [prompts[i] for i in share], [encoded[i] for i in share], settings, step, stream)
+                partial(
+                    self._decode,
+                    decoder,
+                    [prompts[i] for i in share],
+                    [encoded[i] for i in share],
+                    settings,
+                    step,
+                    stream,
+                )
                 for share in shares
             ]
             async for group in interleave(parts):
                 yield group
 
+    def _decoder(self, stream: str) -> Policy | EightBit:
+        """What decodes: in training a copy in 8 bits where one is asked for, made once per version of the weights."""
+        if self._precision == "model" or stream != "train":
+            return self._policy
+        if self._eight_bit is None:
+            with torch.inference_mode():
+                self._eight_bit = EightBit(self._policy, self._precision)
+        return self._eight_bit
+
     def _decode(
         self,
+        decoder: Policy | EightBit,
         prompts: Sequence[Prompt],
         encoded: Sequence[tuple[int, ...]],
         settings: SamplingSettings,
@@ -102,7 +137,7 @@ class LocalSampler:
         waiting = [settings.group_size] * len(prompts)
         with torch.inference_mode(), self._policy.arithmetic():
             cache = GroupCache(self._policy, encoded, settings.group_size, settings.max_new_tokens)
-            first = self._policy.head.logits(cache.last_hidden)
+            first = self._policy.logits(cache.last_hidden)
         live = list(range(len(rows)))  # rows still being written, and the slot of each in the cache
         slots = list(live)
         logits = first[torch.tensor([rows[r].group for r in live], device=first.device)]
@@ -111,8 +146,8 @@ class LocalSampler:
                 if position:
                     at = torch.tensor(slots, device=self._policy.device)
                     tokens = torch.tensor([rows[r].tokens[-1] for r in live], device=self._policy.device)
-                    hidden = self._policy.hidden(tokens, cache.positions(at), cache.layout(at))
-                    logits = self._policy.head.logits(hidden)
+                    hidden = decoder.hidden(tokens, cache.positions(at), cache.layout(at))
+                    logits = decoder.logits(hidden)
                     cache.step += 1
                 chosen = self._choose(logits, [rows[r].uniforms[position] for r in live], settings)
             done: list[Group] = []
