@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -79,18 +80,19 @@ def charter(*words: object) -> Any:
 
 def work_here(monkeypatch: pytest.MonkeyPatch, place: Path) -> list[tuple[str, str]]:
     """Do the children's work in this process, since each start loads torch anew; returns what is asked of them."""
-    from charter.cli import compare_child, compare_measure, compare_runs
+    from charter.cli import compare_child, compare_measure
+    from charter.cli.compare_processes import Processes
 
     asked: list[tuple[str, str]] = []
 
-    def child(what: str, job: Any, folder: Path) -> None:
-        asked.append((what, job.name))
+    def here(_: Processes, what: str, name: str, folder: Path) -> None:
+        asked.append((what, name))
         if what == "train":
-            assert compare_child.train(folder, job.name) == 0
+            assert compare_child.train(folder, name) == 0
         else:
-            compare_measure.measure(folder, job.name)
+            compare_measure.measure(folder, name)
 
-    monkeypatch.setattr(compare_runs, "_child", child)
+    monkeypatch.setattr(Processes, "run", here)
     monkeypatch.setenv("CI", "1")
     monkeypatch.chdir(place)
     return asked
@@ -217,6 +219,42 @@ def test_what_is_finished_is_not_repeated(record, in_process, place):
     assert in_process == []
     again = json.loads((place / "runs/c/compare.json").read_text())
     assert again["methods"] == json.loads(before)["methods"]
+
+
+def test_two_runs_are_under_way_at_once_and_the_record_says_so(record, in_process, place):
+    """Nothing is left to run, so this is the record again, with the note."""
+    done = charter("compare", "c.toml", "--at-once", "2", "--json")
+    assert done.exit_code == 0, done.output
+    assert in_process == []
+    found = json.loads(done.stdout)
+    assert found["notes"] == [
+        "1 seed: the spread over seeds is not known, and differences between methods may be luck; three or more tell",
+        "2 runs were under way side by side: the clock's time of each is longer than alone",
+    ]
+    assert {**found, "at_once": 1, "notes": 0, "last_call_seconds": 0} == {**record, "notes": 0, "last_call_seconds": 0}
+
+
+def test_side_by_side_means_at_the_same_time_and_a_failure_lets_no_more_begin():
+    from charter.cli.compare_runs import side_by_side
+
+    begun: list[int] = []
+    both = threading.Barrier(2, timeout=20)
+
+    def run(number: int, job: str) -> None:
+        begun.append(number)
+        if number <= 2:
+            both.wait()  # neither gets past here alone
+        if number == 3:
+            raise RuntimeError(f"{job} broke")
+        if number > 3:
+            time.sleep(0.2)
+
+    side_by_side(run, ["a", "b"], 2)
+    assert sorted(begun) == [1, 2]
+    begun.clear()
+    with pytest.raises(RuntimeError, match="c broke"):
+        side_by_side(run, list("abc") + ["d"] * 20, 2)
+    assert len(begun) < 10
 
 
 def test_another_seed_is_added_to_what_is_there(record, in_process, place):

@@ -13,6 +13,9 @@ def command(
     recipe: Annotated[str | None, typer.Argument(help='Recipe of a comparison (TOML, method = "compare").')] = None,
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…", help="Keys laid over it.")] = None,
     run_dir: Annotated[str | None, typer.Option(help="Folder of the comparison; runs/NAME when left out.")] = None,
+    at_once: Annotated[
+        int, typer.Option(min=1, help="Runs side by side, each with its share of the cores; they share the clock.")
+    ] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run; train nothing.")] = False,
     render: Annotated[
         str | None, typer.Option(metavar="DIR", help="Make compare.md and compare.html again from DIR/compare.json.")
@@ -22,7 +25,7 @@ def command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record instead of the table.")] = False,
 ) -> None:
-    """Run each method and seed in a process of its own, one after the other, and compare them.
+    """Run each method and seed in a process of its own, and compare them.
 
     A comparison that was interrupted goes on with the same command: finished runs are not repeated, an unfinished one
     goes on from its checkpoint.
@@ -47,7 +50,7 @@ def command(
             told = [job.facts() for job in jobs]
             typer.echo(json.dumps(told, indent=2) if as_json else "\n".join(job.line() for job in jobs))
             return
-        record = carry_out(loaded, jobs, folder, recipe)
+        record = carry_out(loaded, jobs, folder, recipe, at_once=at_once)
         write_pages(folder, record)
     if into is not None:
         write_between(Path(into), markdown(record))

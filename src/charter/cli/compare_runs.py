@@ -5,20 +5,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import signal
-import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from charter.cli.compare_child import STOPPED
+from charter.cli.compare_processes import Processes
 from charter.data.procedural import generate_rows, is_procedural
-from charter.errors import RunError, StoreError
+from charter.errors import StoreError
 from charter.evaluate.compare_record import compare_record
 from charter.recipe import Recipe, dump_recipe
 from charter.recipe.compare import CompareRecipe, method_recipe
@@ -88,27 +87,45 @@ def _draw_prompts(recipe: CompareRecipe, folder: Path) -> None:
 
 
 def carry_out(
-    recipe: CompareRecipe, jobs: Sequence[Job], folder: Path, source: str, *, part: Part | None = None
+    recipe: CompareRecipe,
+    jobs: Sequence[Job],
+    folder: Path,
+    source: str,
+    *,
+    part: Part | None = None,
+    at_once: int = 1,
 ) -> dict[str, Any]:
-    """Run what is not finished yet, one after the other, and write FOLDER/compare.json.
+    """Run what is not finished yet, `at_once` side by side, and write FOLDER/compare.json.
 
-    source: the recipe's file, for the record. part: trains or measures a job; in a process of its own when left out.
-    Raises: StoreError for a run that was made under another recipe; RunError
-    for one that failed, or when asked to stop.
+    source: the recipe's file, for the record. part: trains or measures a job in this process, one after the other; in
+    processes of their own when left out.
+    Raises: StoreError for a run that was made under another recipe; RunError for one that failed (others under way
+    end first, no more are begun), or when asked to stop.
     """
-    do = part or _child
     for name in ("jobs", "measured"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     _draw_prompts(recipe, folder)
     began = time.perf_counter()
-    for number, job in enumerate(jobs, start=1):
+    for job in jobs:
         _write_job(job, folder)
-        result = folder / "measured" / f"{job.name}.json"
-        if result.is_file():
-            continue
+    processes = Processes(at_once)
+
+    def run(number: int, job: Job) -> None:
+        if (folder / "measured" / f"{job.name}.json").is_file():
+            return
         print(f"[{number}/{len(jobs)}] {job.line()}", file=sys.stderr, flush=True)
-        do("train", job, folder)
-        do("measure", job, folder)
+        for what in ("train", "measure"):
+            if part is not None:
+                part(what, job, folder)
+            else:
+                processes.run(what, job.name, folder)
+
+    with processes.passing_on() if part is None else nullcontext():
+        if at_once > 1 and part is None:
+            side_by_side(run, jobs, at_once)
+        else:
+            for number, job in enumerate(jobs, start=1):
+                run(number, job)
     runs = [json.loads((folder / "measured" / f"{job.name}.json").read_text("utf-8")) for job in jobs]
     about = {
         "recipe": Path(source).name,
@@ -119,11 +136,31 @@ def carry_out(
         "temperature": runs[0]["temperature"],
         "machine": machine(),
         "packages": {name: version for name, version in package_versions().items() if version},
+        "at_once": at_once,
         "last_call_seconds": round(time.perf_counter() - began, 1),
     }
     record = compare_record(runs, score=recipe.score, about=about)
     write_text(folder / "compare.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     return record
+
+
+def side_by_side(run: Callable[[int, Job], None], jobs: Sequence[Job], at_once: int) -> None:
+    """All jobs in their order, `at_once` under way; the first failure lets no more begin."""
+    failed = threading.Event()
+
+    def guarded(number: int, job: Job) -> None:
+        if failed.is_set():
+            return
+        try:
+            run(number, job)
+        except BaseException:
+            failed.set()
+            raise
+
+    with ThreadPoolExecutor(at_once) as pool:
+        under_way = [pool.submit(guarded, number, job) for number, job in enumerate(jobs, start=1)]
+    for one in under_way:
+        one.result()
 
 
 def _write_job(job: Job, folder: Path) -> None:
@@ -141,41 +178,3 @@ def _write_job(job: Job, folder: Path) -> None:
     write_text(folder / "jobs" / f"{job.name}.toml", dump_recipe(job.recipe))
     told = {"name": job.name, "budget": job.budget, "hash": job.hash}
     write_text(file, json.dumps(told, indent=1) + "\n")
-
-
-def _child(what: str, job: Job, folder: Path) -> None:
-    words = [sys.executable, "-m", "charter.cli.compare_child", what, str(folder), job.name]
-    child = subprocess.Popen(words, stdout=2)
-    with _passing_on(child) as asked:
-        code = child.wait()
-    if asked or code == STOPPED:
-        raise RunError(f"stopped in {job.name}, everything saved. The same command goes on from there")
-    if code:
-        raise RunError(
-            f"{job.name} failed while it was to {what} (exit code {code}; what it said stands above). Repair the "
-            "cause; the same command goes on from its last checkpoint"
-        )
-
-
-@contextmanager
-def _passing_on(child: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """The first Ctrl-C or SIGTERM lets the child finish its step and save, the second ends it; yields the signals."""
-    asked: list[int] = []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if asked:
-            child.kill()
-        elif number == signal.SIGTERM:
-            child.terminate()  # a Ctrl-C reaches the whole group of processes by itself
-        asked.append(number)
-
-    try:
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: whoever owns the process handles its signals
-        yield asked
-        return
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
