@@ -10,6 +10,9 @@ import torch
 
 from charter.errors import DataError
 from charter.learner.local import SharedWeights
+from charter.sampler import local
+from charter.sampler.cache import Recording
+from charter.sampler.decoding import SideBySide
 from charter.sampler.local import LocalSampler
 from charter.types import Group, Prompt
 
@@ -169,3 +172,44 @@ def test_in_8_bits_new_weights_are_drawn_from_when_they_are_loaded(tiny_policy):
     first, again, changed = asyncio.run(both())
     assert first == again
     assert changed != first
+
+
+def test_groups_are_admitted_while_others_decode_and_the_room_is_kept(tiny_policy, monkeypatch):
+    policy = tiny_policy("llama")
+    with torch.no_grad():
+        policy.module.lm_head.weight.zero_()  # every token equally likely: completions end at different times
+    policy.chat.eos_ids = frozenset({2, *range(100, 160)})
+    prompts = [Prompt(id=f"p{i}", messages=({"role": "user", "content": f"{i}"},)) for i in range(12)]
+    settings = how(group_size=2, max_new_tokens=40)
+    together = tokens(draw(policy, prompts, settings))
+    batches: list[int] = []
+    own = policy.hidden
+
+    def hidden(tokens, positions, layout):
+        if not isinstance(layout, Recording):  # a turn of decoding, no prefill
+            batches.append(len(tokens))
+        return own(tokens, positions, layout)
+
+    monkeypatch.setattr(policy, "hidden", hidden)
+    monkeypatch.setattr(local, "loops_for", lambda rows, device: 1)
+    assert tokens(draw(policy, prompts, settings, max_rows=8)) == together
+    assert max(batches) <= 8
+    longest = [max(map(len, together[f"p{i}"])) for i in range(12)]
+    in_turns = sum(max(longest[at : at + 4]) - 1 for at in range(0, 12, 4))  # four groups fit; the first token is free
+    assert len(batches) < in_turns
+    assert sum(batches) == sum(len(row) - 1 for rows in together.values() for row in rows)
+
+
+def test_side_by_side_each_layout_sees_its_own_tokens():
+    class Sums:
+        def __init__(self, factor: int) -> None:
+            self.factor = factor
+
+        def attend(self, query, key, value, spec):
+            return (self.factor * (query + key.sum(1, keepdim=True) + value.sum(1, keepdim=True))).transpose(0, 1)
+
+    query, key, value = (torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(i)) for i in range(3))
+    both = SideBySide([Sums(1), Sums(10)], [2, 3]).attend(query, key, value, None)
+    assert both.shape == (5, 2, 3)
+    assert torch.equal(both[:2], Sums(1).attend(query[:, :2], key[:, :2], value[:, :2], None))
+    assert torch.equal(both[2:], Sums(10).attend(query[:, 2:], key[:, 2:], value[:, 2:], None))

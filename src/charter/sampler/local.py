@@ -7,39 +7,24 @@ rounding of matrix products whose shape depends on the batch.
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from charter.errors import DataError, DivergedError
+from charter.errors import DataError
 from charter.model.eight_bit import EightBit, Precision, require
 from charter.model.load import Policy
 from charter.protocols import SamplingSettings, Weights
-from charter.sampler.cache import GroupCache, rows_that_fit
-from charter.sampler.draw import choose, uniforms
+from charter.sampler.cache import rows_that_fit
+from charter.sampler.decoding import Decoding, Row
+from charter.sampler.draw import uniforms
 from charter.sampler.threads import interleave, loops_for
-from charter.types import Group, Prompt, Rollout, StopReason
+from charter.types import Group, Prompt, Rollout
 
 MAX_ROWS = 512
-"""Most completions decoded at once; more, or more than fit in memory, are taken in turns."""
-
-
-@dataclass(slots=True)
-class _Row:
-    """A completion in the making."""
-
-    group: int
-    index: int
-    uniforms: np.ndarray
-    tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    stop: StopReason | None = None
+"""Most completions decoded at once; more, or more than fit in memory, are admitted as others end."""
 
 
 class LocalSampler:
@@ -80,28 +65,24 @@ class LocalSampler:
         Raises DataError for a prompt that leaves no room for max_new_tokens in the model's positions.
         """
         encoded = [prompt_tokens(self._policy, prompt, settings.max_new_tokens) for prompt in prompts]
-        longest = max(map(len, encoded), default=0)
-        room = rows_that_fit(self._policy, longest, settings.group_size, settings.max_new_tokens)
-        per_turn = max(1, min(room, self._max_rows) // settings.group_size)
-        decoder = self._decoder(stream)
-        for at in range(0, len(prompts), per_turn):
-            turn = range(at, min(at + per_turn, len(prompts)))
-            loops = min(len(turn), loops_for(len(turn) * settings.group_size, self._policy.device))
-            shares = [turn[i::loops] for i in range(loops)]
-            parts = [
-                partial(
-                    self._decode,
-                    decoder,
-                    [prompts[i] for i in share],
-                    [encoded[i] for i in share],
-                    settings,
-                    step,
-                    stream,
-                )
-                for share in shares
-            ]
-            async for group in interleave(parts):
-                yield group
+        longest, completions = max(map(len, encoded), default=0), settings.group_size
+        room = min(rows_that_fit(self._policy, longest, completions, settings.max_new_tokens), self._max_rows)
+        loops = loops_for(min(room, len(prompts) * completions), self._policy.device)
+        loops = max(1, min(loops, len(prompts), room // completions))
+        decoding = Decoding(
+            policy=self._policy,
+            decoder=self._decoder(stream),
+            settings=settings,
+            room=room // loops,
+            version=self._version,
+        )
+        shares = [range(i, len(prompts), loops) for i in range(loops)]
+        parts = [
+            partial(self._groups, decoding, [prompts[i] for i in share], [encoded[i] for i in share], step, stream)
+            for share in shares
+        ]
+        async for group in interleave(parts):
+            yield group
 
     def _decoder(self, stream: str) -> Policy | EightBit:
         """What decodes: in training a copy in 8 bits where one is asked for, made once per version of the weights."""
@@ -112,87 +93,29 @@ class LocalSampler:
                 self._eight_bit = EightBit(self._policy, self._precision)
         return self._eight_bit
 
-    def _decode(
-        self,
-        decoder: Policy | EightBit,
-        prompts: Sequence[Prompt],
-        encoded: Sequence[tuple[int, ...]],
-        settings: SamplingSettings,
-        step: int,
-        stream: str,
+    def _groups(
+        self, decoding: Decoding, prompts: Sequence[Prompt], encoded: Sequence[tuple[int, ...]], step: int, stream: str
     ) -> Iterator[list[Group]]:
-        """One token for every live row per turn; yields the groups that finished in that turn (often none)."""
+        """The groups that ended in each turn of a loop (often none)."""
         rows = [
-            _Row(
-                group=g,
-                index=i,
-                uniforms=uniforms(
-                    seed=self._seed, stream=stream, step=step, prompt_id=prompt.id, index=i,
-                    start=0, count=settings.max_new_tokens,
-                ),
-            )
+            [
+                Row(
+                    group=g,
+                    index=i,
+                    uniforms=uniforms(
+                        seed=self._seed, stream=stream, step=step, prompt_id=prompt.id, index=i,
+                        start=0, count=decoding.settings.max_new_tokens,
+                    ),
+                )
+                for i in range(decoding.settings.group_size)
+            ]
             for g, prompt in enumerate(prompts)
-            for i in range(settings.group_size)
         ]  # fmt: skip
-        waiting = [settings.group_size] * len(prompts)
-        with torch.inference_mode(), self._policy.arithmetic():
-            cache = GroupCache(self._policy, encoded, settings.group_size, settings.max_new_tokens)
-            first = self._policy.logits(cache.last_hidden)
-        live = list(range(len(rows)))  # rows still being written, and the slot of each in the cache
-        slots = list(live)
-        logits = first[torch.tensor([rows[r].group for r in live], device=first.device)]
-        for position in range(settings.max_new_tokens):
-            with torch.inference_mode(), self._policy.arithmetic():
-                if position:
-                    at = torch.tensor(slots, device=self._policy.device)
-                    tokens = torch.tensor([rows[r].tokens[-1] for r in live], device=self._policy.device)
-                    hidden = decoder.hidden(tokens, cache.positions(at), cache.layout(at))
-                    logits = decoder.logits(hidden)
-                    cache.step += 1
-                chosen = self._choose(logits, [rows[r].uniforms[position] for r in live], settings)
-            done: list[Group] = []
-            still: list[int] = []
-            for i, (r, token, logprob) in enumerate(zip(live, *chosen, strict=True)):
-                row = rows[r]
-                row.tokens.append(token)
-                row.logprobs.append(logprob)
-                if token in self._policy.chat.eos_ids:
-                    row.stop = "eos"
-                elif position + 1 == settings.max_new_tokens:
-                    row.stop = "length"
-                else:
-                    still.append(i)
-                    continue
-                waiting[row.group] -= 1
-                if not waiting[row.group]:
-                    own = [other for other in rows if other.group == row.group]
-                    of_step = step if stream == "train" else 0
-                    done.append(self._group(prompts[row.group], encoded[row.group], own, of_step))
-            live, slots = [live[i] for i in still], [slots[i] for i in still]
-            yield done
-            if not live:
-                return
-            slots = cache.pack(slots) or slots
+        of_step = step if stream == "train" else 0
+        for ended in decoding.run(encoded, rows):
+            yield [self._group(prompts[g], encoded[g], rows[g], of_step) for g in ended]
 
-    def _choose(
-        self, logits: Tensor, uniform: Sequence[float], settings: SamplingSettings
-    ) -> tuple[list[int], list[float]]:
-        tokens, logprobs = choose(
-            logits,
-            torch.tensor(np.asarray(uniform), dtype=torch.float64, device=logits.device),
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            top_k=settings.top_k,
-        )
-        values: list[float] = logprobs.tolist()
-        if not all(map(math.isfinite, values)):
-            raise DivergedError(
-                f"the model's logits are not finite (version {self._version} of the weights), so nothing can be drawn. "
-                "Start another run with a lower optimizer.learning_rate, from the last checkpoint's model"
-            )
-        return tokens.tolist(), values
-
-    def _group(self, prompt: Prompt, prompt_tokens: tuple[int, ...], rows: Sequence[_Row], step: int) -> Group:
+    def _group(self, prompt: Prompt, prompt_tokens: tuple[int, ...], rows: Sequence[Row], step: int) -> Group:
         rollouts: list[Rollout] = []
         for row in rows:
             assert row.stop is not None

@@ -1,0 +1,167 @@
+"""One decoding loop: a token for every live row per turn, and new groups admitted where rows have ended.
+
+Groups that are admitted together are a cohort: their rows are at the same position, in a cache of their own. All
+cohorts go through the layers as one batch; only attention is apart. What is admitted when depends on what was drawn and
+on nothing else, so that a run that is repeated makes the same products.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from charter.errors import DivergedError
+from charter.model.attention import AttentionSpec, Layout
+from charter.model.eight_bit import EightBit
+from charter.model.load import Policy
+from charter.protocols import SamplingSettings
+from charter.sampler.cache import GroupCache
+from charter.sampler.draw import choose
+from charter.types import StopReason
+
+
+@dataclass(slots=True)
+class Row:
+    """A completion in the making."""
+
+    group: int
+    index: int
+    uniforms: np.ndarray
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    stop: StopReason | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoding:
+    """What all turns of a loop share.
+
+    policy: reads the prompts. decoder: reads what is written; the policy itself, or its copy in 8 bits.
+    room: most rows in memory at once; a group is admitted whole, and the first one always. version: of the weights.
+    """
+
+    policy: Policy
+    decoder: Policy | EightBit
+    settings: SamplingSettings
+    room: int
+    version: int
+
+    def run(self, prompts: Sequence[Sequence[int]], rows: Sequence[Sequence[Row]]) -> Iterator[list[int]]:
+        """Write the rows of every prompt; yields after each turn which groups ended in it (often none).
+
+        prompts: ids of each. rows: of each prompt, as many everywhere; they are filled in.
+        Raises: DivergedError when logits are not finite.
+        """
+        waiting = deque(range(len(prompts)))
+        unfinished = [len(own) for own in rows]
+        cohorts: list[_Cohort] = []
+        while waiting or cohorts:
+            admitted = self._admitted(len(waiting), sum(cohort.cache.slots for cohort in cohorts))
+            with torch.inference_mode(), self.policy.arithmetic():
+                logits = self._advance(cohorts)
+                if admitted:
+                    numbers = [waiting.popleft() for _ in range(admitted)]
+                    new = _Cohort(self, [prompts[i] for i in numbers], [row for i in numbers for row in rows[i]])
+                    logits.append(new.first_logits(self.policy))
+                    cohorts.append(new)
+                live = [row for cohort in cohorts for row in cohort.live]
+                tokens, logprobs = self._choose(torch.cat(logits) if len(logits) > 1 else logits[0], live)
+            ended: list[int] = []
+            for row, token, logprob in zip(live, tokens, logprobs, strict=True):
+                row.tokens.append(token)
+                row.logprobs.append(logprob)
+                if token in self.policy.chat.eos_ids:
+                    row.stop = "eos"
+                elif len(row.tokens) == self.settings.max_new_tokens:
+                    row.stop = "length"
+                else:
+                    continue
+                unfinished[row.group] -= 1
+                if not unfinished[row.group]:
+                    ended.append(row.group)
+            yield ended
+            cohorts = [cohort for cohort in cohorts if cohort.keep_live()]
+
+    def _admitted(self, waiting: int, slots: int) -> int:
+        """How many groups to admit now. While others decode, only where a quarter of the room is free: attention of
+        many small cohorts is slow."""
+        completions = self.settings.group_size
+        free = self.room - slots
+        if slots and free < max(completions, self.room // 4):
+            return 0
+        return min(waiting, max(1, free // completions))
+
+    def _advance(self, cohorts: Sequence[_Cohort]) -> list[Tensor]:
+        """Logits of every live row's next token, of all cohorts in one batch."""
+        if not cohorts:
+            return []
+        device = self.policy.device
+        slots = [torch.tensor(cohort.slots, device=device) for cohort in cohorts]
+        tokens = torch.tensor([row.tokens[-1] for cohort in cohorts for row in cohort.live], device=device)
+        positions = [cohort.cache.positions(at) for cohort, at in zip(cohorts, slots, strict=True)]
+        layouts = [cohort.cache.layout(at) for cohort, at in zip(cohorts, slots, strict=True)]
+        layout = layouts[0] if len(layouts) == 1 else SideBySide(layouts, [len(at) for at in slots])
+        hidden = self.decoder.hidden(tokens, torch.cat(positions), layout)
+        for cohort in cohorts:
+            cohort.cache.step += 1
+        return [self.decoder.logits(hidden)]
+
+    def _choose(self, logits: Tensor, rows: Sequence[Row]) -> tuple[list[int], list[float]]:
+        uniform = np.asarray([row.uniforms[len(row.tokens)] for row in rows])
+        tokens, logprobs = choose(
+            logits,
+            torch.tensor(uniform, dtype=torch.float64, device=logits.device),
+            temperature=self.settings.temperature,
+            top_p=self.settings.top_p,
+            top_k=self.settings.top_k,
+        )
+        values: list[float] = logprobs.tolist()
+        if not all(map(math.isfinite, values)):
+            raise DivergedError(
+                f"the model's logits are not finite (version {self.version} of the weights), so nothing can be drawn. "
+                "Start another run with a lower optimizer.learning_rate, from the last checkpoint's model"
+            )
+        return tokens.tolist(), values
+
+
+class _Cohort:
+    """Groups admitted together. live: rows still being written. slots: of each in the cache."""
+
+    def __init__(self, how: Decoding, prompts: Sequence[Sequence[int]], rows: Sequence[Row]) -> None:
+        self.cache = GroupCache(how.policy, prompts, how.settings.group_size, how.settings.max_new_tokens)
+        self.live = list(rows)
+        self.slots = list(range(len(rows)))
+
+    def first_logits(self, policy: Policy) -> Tensor:
+        """Of the first token: every completion of a prompt draws from the same."""
+        return policy.logits(self.cache.last_hidden).repeat_interleave(self.cache.completions, dim=0)
+
+    def keep_live(self) -> bool:
+        """Let go of rows that ended; whether any is left."""
+        still = [i for i, row in enumerate(self.live) if row.stop is None]
+        self.live, self.slots = [self.live[i] for i in still], [self.slots[i] for i in still]
+        self.slots = self.cache.pack(self.slots) or self.slots
+        return bool(still)
+
+
+class SideBySide:
+    """The tokens of several layouts, one behind the other; none sees those of another.
+
+    sizes: tokens of each.
+    """
+
+    def __init__(self, layouts: Sequence[Layout], sizes: Sequence[int]) -> None:
+        self._layouts = layouts
+        self._sizes = list(sizes)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, spec: AttentionSpec) -> Tensor:
+        parts = (x.split(self._sizes, dim=1) for x in (query, key, value))
+        return torch.cat(
+            [layout.attend(*part, spec) for layout, part in zip(self._layouts, zip(*parts, strict=True), strict=True)]
+        )
