@@ -67,7 +67,7 @@ def test_a_second_round_is_what_is_chosen_from(bench):
         "700`learning_rate` 4e-05", "2,700`learning_rate` 2e-05 **chosen**", "2,700`learning_rate` 4e-05"
     ]  # fmt: skip
     assert bench("compare_search").finals(first) == [
-        {"optimizer.learning_rate": 4e-5}, {"optimizer.learning_rate": 2e-5}
+        {"optimizer.learning_rate": 4e-5}, {"optimizer.learning_rate": 2e-5}, {"optimizer.learning_rate": 1e-5}
     ]  # fmt: skip
 
 
