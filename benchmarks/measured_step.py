@@ -155,10 +155,11 @@ async def _steps(
     from charter.train.grpo import GrpoObjective
     from charter.types import Scored
 
-    config = GrpoTable(prompts_per_step=shape.prompts)
     sampling = SamplingTable(group_size=shape.group, max_new_tokens=shape.tokens, **shape.sampling)
+    mismatch = "none" if sampling.precision == "model" else "truncate"
+    config = GrpoTable(prompts_per_step=shape.prompts, mismatch=mismatch)
     learner = LocalLearner(policy, OptimizerTable(), total_steps=shape.repeats + 1)
-    sampler = LocalSampler(policy, seed=0)
+    sampler = LocalSampler(policy, seed=0, precision=sampling.precision)
     reward = IdsRule()
     objective = GrpoObjective(config=config, max_new_tokens=shape.tokens, temperature=sampling.temperature)
     credit = Credit(config=config, max_new_tokens=shape.tokens, part_weights={reward.name: 1.0})

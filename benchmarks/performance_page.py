@@ -26,8 +26,13 @@ BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 FONT = 'svg{background:var(--paper);font-family:system-ui,"Segoe UI",Helvetica,Arial,sans-serif}'
 MARGIN = 12
 PART_NAMES = {"sample": "sampling", "forward_backward": "learning", "optimizer": "optimizer", "step": "whole step"}
-SIDE_NAMES = {"charter": "Charter", "generate": "transformers `generate`", "continuous": "continuous batching",
-              "vllm": "vLLM"}  # fmt: skip
+SIDE_NAMES = {
+    "charter": "Charter",
+    "int8": "Charter, int8",
+    "generate": "transformers `generate`",
+    "continuous": "continuous batching",
+    "vllm": "vLLM",
+}
 Data = Mapping[str, Any]
 
 

@@ -1,12 +1,13 @@
 """Tokens per second of Charter's sampler against other ways to sample the same model, and against the machine's limit.
 
     python benchmarks/sample.py [--json] [--store] [--rows 1,16,64,256] [--prompts 64,512,2048] [--tokens 128]
-                                [--peers generate,continuous,vllm] [--rounds 5] [--device cpu]
+                                [--peers int8,generate,continuous,vllm] [--rounds 5] [--device cpu]
 
 A cell is a number of rows (completions drawn at once, up to --group of them for each prompt) and a length of prompt;
 every row gets exactly --tokens tokens. Each round runs every side in a process of its own over all cells, in turn; a
 cell is timed after a warm-up of a few tokens; figures are medians over rounds.
 
+    int8         Charter with sampling.precision = "int8"; making the copy of the weights counts
     generate     transformers `generate`, prompts of a group repeated as it does by itself
     continuous   transformers `generate_batch` (continuous batching over pages)
     vllm         vLLM's CPU build in an environment of its own (on CUDA: vLLM from --vllm-python)
@@ -34,7 +35,7 @@ from peers import vllm_python
 from step import settings_of
 from workload import exact_prompts, model_folder
 
-PEERS = ("generate", "continuous", "vllm")
+PEERS = ("int8", "generate", "continuous", "vllm")
 CACHE_SHARE = 0.35
 """Share of memory that a cache may take in `generate`, which needs it twice when it grows by concatenation."""
 

@@ -1,6 +1,6 @@
 """One sampler on given prompts, timed; runs in the interpreter that has the sampler.
 
-    python sample_peer.py charter|generate|continuous|vllm FOLDER
+    python sample_peer.py charter|int8|generate|continuous|vllm FOLDER
 
 FOLDER holds request.json: {"model", "device", "dtype", "warm_up_tokens", "sampling", "rates", "cells": [{"prompts":
 [[id, …], …], "texts", "group", "tokens"}]}; answer.json is written beside it. Every prompt is continued `group` times
@@ -30,6 +30,7 @@ Sample = Callable[[dict[str, Any], int], int]
 def charter(request: dict[str, Any], extra: dict[str, Any]) -> Sample:
     from floors import measured_rates
 
+    from charter.learner.local import SharedWeights
     from charter.model.load import load_policy
     from charter.recipe import SamplingTable
     from charter.sampler.local import LocalSampler
@@ -40,9 +41,11 @@ def charter(request: dict[str, Any], extra: dict[str, Any]) -> Sample:
     if request["rates"]:
         extra["rates"] = measured_rates(policy)
     most = max(len(cell["prompts"]) * cell["group"] for cell in request["cells"])
-    sampler = LocalSampler(policy, seed=0, max_rows=most)
+    precision = SamplingTable(**request["sampling"]).precision
+    sampler = LocalSampler(policy, seed=0, max_rows=most, precision=precision)
 
     async def all_of(prompts: list[Prompt], settings: SamplingTable) -> int:
+        await sampler.load(SharedWeights(0, policy))  # as after an update: a copy in 8 bits is made anew
         groups = [group async for group in sampler.sample(prompts, settings, 0)]
         return sum(len(rollout.tokens) for group in groups for rollout in group.rollouts)
 
@@ -54,6 +57,11 @@ def charter(request: dict[str, Any], extra: dict[str, Any]) -> Sample:
         return asyncio.run(all_of(prompts, settings))
 
     return sample
+
+
+def int8(request: dict[str, Any], extra: dict[str, Any]) -> Sample:
+    """Charter decoding in 8 bits."""
+    return charter({**request, "rates": False, "sampling": {**request["sampling"], "precision": "int8"}}, extra)
 
 
 def _transformers(request: dict[str, Any]) -> tuple[Any, Any, Callable[..., Any]]:
@@ -145,6 +153,7 @@ def vllm(request: dict[str, Any], extra: dict[str, Any]) -> Sample:
 
 SIDES: dict[str, Callable[[dict[str, Any], dict[str, Any]], Sample]] = {
     "charter": charter,
+    "int8": int8,
     "generate": generate,
     "continuous": continuous,
     "vllm": vllm,
