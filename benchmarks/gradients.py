@@ -44,6 +44,10 @@ class Anchored:
     def needs_reference(self) -> bool:
         return self.inner.needs_reference
 
+    @property
+    def per_token(self) -> bool:
+        return self.inner.per_token
+
     def __call__(self, rows: TokenRows) -> Loss:
         assert rows.sampler_logprobs is not None
         return self.inner(replace(rows, old_logprobs=rows.sampler_logprobs, sampler_logprobs=None))

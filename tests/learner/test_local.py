@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -11,6 +12,7 @@ from charter.learner.local import LocalLearner
 from charter.learner.plan import microbatches
 from charter.learner.schedule import learning_rate
 from charter.model.adapters import Adapters
+from charter.model.logprobs import Head
 from charter.model.prefix import forwarded_tokens
 from charter.recipe import GrpoTable, OptimizerTable
 from charter.train.grpo import GrpoObjective
@@ -107,6 +109,60 @@ def test_several_updates_anchor_the_ratio_at_the_first(tiny_policy):
     assert abs(metrics["ratio/mean"] - 1) > 0.001
     assert metrics["clip_ratio/low"] + metrics["clip_ratio/high"] > 0
     assert metrics["tokens/forwarded"] == 2 * 6
+
+
+@pytest.mark.parametrize(
+    "grpo",
+    [
+        *({"loss": loss} for loss in ("clip", "cispo", "sapo", "reinforce", "dppo_tv", "gspo")),
+        {"dual_clip": 3.0, "updates_per_step": 2},
+        {"kl_coef": 0.5, "kl_estimator": "k3", "aggregation": "sequence"},
+        {"mismatch": "truncate", "aggregation": "prompt"},
+    ],
+    ids=str,
+)
+def test_logits_are_computed_once_and_the_gradient_is_that_of_the_backward(tiny_policy, monkeypatch, grpo):
+    """Against the same objective when it announces nothing; a ratio of sequences cannot be announced."""
+    settings = OptimizerTable(learning_rate=1e-3, max_grad_norm=1e9)
+    drawn = tuple(
+        dataclasses.replace(tree, branches=tuple(
+            dataclasses.replace(branch, sampler_logprobs=tuple(-5.5 + 0.3 * t for t in range(len(branch.tokens))))
+            for branch in tree.branches
+        ))
+        for tree in TREES
+    )  # fmt: skip
+    objective = GrpoObjective(config=GrpoTable(**grpo), max_new_tokens=4, temperature=0.8)
+    rows = []
+    own = Head.logits
+    monkeypatch.setattr(Head, "logits", lambda head, hidden: (rows.append(len(hidden)), own(head, hidden))[1])
+
+    def gradients(announced):
+        monkeypatch.setattr(GrpoObjective, "per_token", property(lambda _: announced))
+        rows.clear()
+        policy = tiny_policy("llama", dtype=torch.float64)
+        reference = tiny_policy("llama", seed=1, dtype=torch.float64) if "kl_coef" in grpo else None
+        learner = LocalLearner(policy, settings, total_steps=10, reference=reference)
+        seen = []
+        apply = learner.updater.apply
+
+        def kept(*given):
+            seen.extend(p.grad.clone() for p in policy.module.parameters())
+            return apply(*given)
+
+        learner.updater.apply = kept
+        learner.step(Batch(trees=drawn, totals=BATCH.totals), objective)
+        return seen, sum(rows)
+
+    updates, of_reference = grpo.get("updates_per_step", 1), 5 if "kl_coef" in grpo else 0
+    per_token = objective.per_token
+    found, once = gradients(per_token)
+    expected, twice = gradients(False)
+    assert per_token == (grpo.get("loss") != "gspo")
+    assert twice == 2 * 5 * updates + of_reference
+    assert once == (5 * updates + of_reference if per_token else twice)
+    assert any(gradient.abs().max() > 0 for gradient in expected)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
 def test_the_kl_pulls_back_to_the_reference(tiny_policy):

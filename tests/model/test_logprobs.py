@@ -87,3 +87,49 @@ def test_bfloat16_autocast_recomputes_what_the_forward_saw():
     torch.testing.assert_close(logprobs, exact[torch.arange(37), targets], rtol=2e-2, atol=5e-2)
     assert hidden.grad is not None
     assert torch.isfinite(hidden.grad).all()
+
+
+def counted(monkeypatch: Any) -> list[int]:
+    """Rows of every chunk of logits that is computed from now on."""
+    rows: list[int] = []
+    own = Head.logits
+
+    def logits(self: Head, hidden: torch.Tensor) -> torch.Tensor:
+        rows.append(len(hidden))
+        return own(self, hidden)
+
+    monkeypatch.setattr(Head, "logits", logits)
+    return rows
+
+
+@pytest.mark.parametrize("shape", [{}, {"scale": 2.0, "softcap": 5.0}], ids=lambda s: str(s) or "plain")
+@pytest.mark.parametrize("right", [True, False], ids=["expected", "not expected"])
+def test_a_gradient_that_was_expected_is_formed_in_the_forward(monkeypatch, shape, right):
+    """loss = Σ u lp + lp², whose gradient u + 2 lp is known per token; and what a wrong announcement does."""
+    monkeypatch.setattr(module, "chunk_rows", lambda *_: 5)
+
+    def gradients(upstream):
+        hidden, weight, bias, targets, u = problem()
+        lp, _ = token_logprobs(hidden, Head(weight, bias, **shape), targets, 0.7, upstream=upstream)
+        (u * lp + lp.square()).sum().backward()
+        return hidden.grad, weight.grad, bias.grad
+
+    u = problem()[-1]
+    twice = counted(monkeypatch)
+    expected = gradients(None)
+    assert sum(twice) == 2 * 37
+    once = counted(monkeypatch)
+    found = gradients(lambda rows, lp: u[rows] + (2 if right else 1.9) * lp)
+    assert sum(once) == (37 if right else 2 * 37)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_nothing_is_expected_where_no_gradient_is_asked():
+    hidden, weight, bias, targets, _ = problem()
+
+    def never(rows, lp):
+        raise AssertionError("no gradient was asked for")
+
+    with torch.no_grad():
+        assert token_logprobs(hidden, Head(weight, bias), targets, upstream=never)[0].shape == (37,)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from charter.learner.judging import Forwarded, Judge, branches_of
 from charter.learner.plan import Piece, attention_share, microbatches, token_budget
 from charter.learner.pooling import Pooled
 from charter.learner.schedule import learning_rate
@@ -18,8 +19,8 @@ from charter.model.heads import Critic
 from charter.model.load import Policy
 from charter.model.logprobs import token_logprobs
 from charter.model.prefix import PackedTrees, forwarded_tokens
-from charter.objectives.rows import Objective, TokenRows
-from charter.types import Batch, Branch, Totals, Tree
+from charter.objectives.rows import Objective
+from charter.types import Batch, Totals, Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +37,6 @@ class LearnerState:
 
     tensors: Mapping[str, Tensor]
     scalars: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class _Forwarded:
-    """One micro-batch's log-probabilities, `[B, T]`, and the mask they are valid under."""
-
-    logprobs: Tensor
-    entropy: Tensor
-    mask: Tensor
-    values: Tensor | None = None
 
 
 class LocalLearner:
@@ -120,13 +111,18 @@ class LocalLearner:
             self.updater.begin()
             for i, pieces in enumerate(plan):
                 packed = PackedTrees.pack([piece.tree for piece in pieces], self.policy.device)
-                forwarded = self._forward(self.policy, packed, pieces, objective.temperature)
                 if update == 0:
-                    old.append(forwarded.logprobs.detach())
                     needed = objective.needs_reference
                     reference.append(self._under_reference(packed, pieces, objective.temperature) if needed else None)
-                rows = self._rows(forwarded, pieces, old[i], reference[i], group_tokens, normalizers)
-                loss = objective(rows)
+                judge = Judge(
+                    objective=objective, pieces=pieces, old=old[i] if update else None, reference=reference[i],
+                    group_tokens=group_tokens, normalizers=normalizers,
+                )  # fmt: skip
+                forwarded = self._forward(self.policy, packed, pieces, objective.temperature, judge=judge)
+                if update == 0:
+                    old.append(forwarded.logprobs.detach())
+                rows = judge.rows(forwarded)
+                loss = judge(rows)
                 loss.value.backward()
                 pooled.add(loss, rows)
             metrics |= pooled.metrics() | self.updater.apply(pooled.loss, rate, metrics["skipped"])
@@ -153,9 +149,15 @@ class LocalLearner:
             self.updater.begin()
             for pieces in plan:
                 packed = PackedTrees.pack([piece.tree for piece in pieces], self.policy.device)
-                forwarded = self._forward(self.policy, packed, pieces, objective.temperature, critic=self._critic)
-                rows = self._rows(forwarded, pieces, forwarded.logprobs.detach(), None, group_tokens, normalizers)
-                loss = objective(rows)
+                judge = Judge(
+                    objective=objective, pieces=pieces, old=None, reference=None,
+                    group_tokens=group_tokens, normalizers=normalizers,
+                )  # fmt: skip
+                forwarded = self._forward(
+                    self.policy, packed, pieces, objective.temperature, critic=self._critic, judge=judge
+                )
+                rows = judge.rows(forwarded)
+                loss = judge(rows)
                 loss.value.backward()
                 pooled.add(loss, rows)
                 everything.add(loss, rows)
@@ -206,16 +208,23 @@ class LocalLearner:
         temperature: float,
         *,
         critic: Critic | None = None,
-    ) -> _Forwarded:
-        """Log-probability, entropy and, with a critic, value of every token with loss; 0 elsewhere."""
+        judge: Judge | None = None,
+    ) -> Forwarded:
+        """Log-probability, entropy and, with a critic, value of every token with loss; 0 elsewhere.
+
+        judge: who will ask for the gradient.
+        """
         mask = torch.zeros_like(packed.present)
-        for row, branch in enumerate(_branches(pieces)):
+        for row, branch in enumerate(branches_of(pieces)):
             mask[row, : len(branch.mask)] = torch.tensor(branch.mask, dtype=torch.bool)
         with policy.arithmetic():
             hidden = policy.hidden(packed.tokens, packed.positions, packed.layout())
             # index_select, whose backward on CPU adds in a fixed order: the prompt's last state is read G times
             predicting = hidden.index_select(0, packed.source[mask])
-            logprobs, entropy = token_logprobs(predicting, policy.head, packed.targets[mask], temperature)
+            logprobs, entropy = token_logprobs(
+                predicting, policy.head, packed.targets[mask], temperature,
+                upstream=judge.upstream(mask, critic=critic is not None) if judge is not None else None,
+            )  # fmt: skip
             told: Tensor | None = None
             if critic is not None:
                 if not critic.shared:
@@ -223,7 +232,7 @@ class LocalLearner:
                     predicting = hidden.index_select(0, packed.source[mask])
                 told = critic.values(predicting)
         blank = logprobs.new_zeros(mask.shape)
-        return _Forwarded(
+        return Forwarded(
             blank.masked_scatter(mask, logprobs),
             blank.masked_scatter(mask, entropy),
             mask,
@@ -238,46 +247,6 @@ class LocalLearner:
                 with self._adapters.disabled():
                     return self._forward(self.policy, packed, pieces, temperature).logprobs
         raise ValueError("the objective needs a reference policy, and the learner was made without one")
-
-    def _rows(
-        self,
-        forwarded: _Forwarded,
-        pieces: Sequence[Piece],
-        old: Tensor,
-        reference: Tensor | None,
-        group_tokens: Sequence[int],
-        normalizers: Mapping[str, int],
-    ) -> TokenRows:
-        branches = list(_branches(pieces))
-        groups = [piece.group for piece in pieces for _ in piece.tree.branches]
-        like = forwarded.logprobs
-        sampler = _given([branch.sampler_logprobs for branch in branches], forwarded)
-        if reference is None:
-            reference = _given([branch.reference_logprobs for branch in branches], forwarded)
-        advantages = torch.tensor([b.advantage for b in branches], dtype=like.dtype, device=like.device)
-        old_values = returns = None
-        courses = [branch.course for branch in branches if branch.course is not None]
-        if len(courses) == len(branches) > 0:
-            old, old_values, advantages, returns = (
-                _required([getattr(course, name) for course in courses], forwarded)
-                for name in ("old_logprobs", "old_values", "advantages", "returns")
-            )
-        return TokenRows(
-            logprobs=like,
-            entropy=forwarded.entropy,
-            old_logprobs=old,
-            sampler_logprobs=sampler,
-            reference_logprobs=reference,
-            mask=forwarded.mask,
-            advantages=advantages,
-            groups=torch.tensor(groups, device=like.device),
-            group_tokens=torch.tensor([group_tokens[g] for g in groups], dtype=like.dtype, device=like.device),
-            normalizers=normalizers,
-            preferred=torch.tensor([b.preferred for b in branches], dtype=like.dtype, device=like.device),
-            values=forwarded.values,
-            old_values=old_values,
-            returns=returns,
-        )
 
     def state(self) -> LearnerState:
         """Optimizer moments and counters, and adapter weights where the base is frozen."""
@@ -306,27 +275,11 @@ class LocalLearner:
         self.policy.save(folder, merged)
 
 
-def _given(rows: Sequence[Sequence[float]], forwarded: _Forwarded) -> Tensor | None:
-    """Numbers that came with the branches as `[B, T]`, 0 where the mask is; None unless every branch has them."""
-    return _required(rows, forwarded) if all(rows) else None
-
-
-def _required(rows: Sequence[Sequence[float]], forwarded: _Forwarded) -> Tensor:
-    out = forwarded.logprobs.new_zeros(forwarded.mask.shape)
-    for row, numbers in enumerate(rows):
-        out[row, : len(numbers)] = torch.tensor(numbers, dtype=out.dtype)
-    return torch.where(forwarded.mask, out, 0.0)
-
-
 def _distribute(rows: list[list[list[float]]], pieces: Sequence[Piece], padded: Tensor) -> None:
     """Put each branch's numbers out of `[B, T]` behind those of its tree."""
     groups = [piece.group for piece in pieces for _ in piece.tree.branches]
-    for group, branch, row in zip(groups, _branches(pieces), padded.tolist(), strict=True):
+    for group, branch, row in zip(groups, branches_of(pieces), padded.tolist(), strict=True):
         rows[group].append(row[: len(branch.tokens)])
-
-
-def _branches(pieces: Sequence[Piece]) -> Iterator[Branch]:
-    return (branch for piece in pieces for branch in piece.tree.branches)
 
 
 def _normalizers(totals: Totals) -> dict[str, int]:

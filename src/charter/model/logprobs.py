@@ -2,13 +2,15 @@
 
     z = cap(W h + b) / τ,      log p(y) = z_y − log Σ_v exp z_v,      H = log Σ exp z − Σ p z
 
-Forward and backward walk over chunks of rows; the backward recomputes a chunk's logits from the hidden
-state, so the largest tensor is `[chunk, V]`. The gradient is ∂log p(y)/∂z = onehot(y) − softmax(z).
+Forward and backward walk over chunks of rows, so the largest tensor is `[chunk, V]`. The gradient is
+∂log p(y)/∂z = onehot(y) − softmax(z). Where the loss is a sum over tokens, ∂loss/∂log p(y) is known with the chunk's
+own log-probabilities, and the gradient is formed in the forward, from the same logits; elsewhere the backward computes
+them again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,9 @@ from torch import Tensor
 CHUNK_BYTES = 64 * 2**20
 """Largest logits chunk: big enough for full-speed matrix products, small beside any model."""
 _FEW_ROWS, _BLOCK = 128, 1024
+
+Upstream = Callable[[slice, Tensor], Tensor]
+"""(some of the rows, their log-probabilities `[n]`) → ∂loss/∂log p(y) of each `[n]`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +65,66 @@ def chunk_rows(vocabulary: int, element_bytes: int = 4) -> int:
     return max(16, CHUNK_BYTES // (vocabulary * element_bytes))
 
 
+class _Gradients:
+    """Sums of the gradients of hidden states, weight and bias, chunk by chunk; those that are not needed stay None."""
+
+    def __init__(self, needed: Sequence[bool], hidden: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+        self._hidden, self._weight = hidden, weight
+        self.hidden = torch.empty_like(hidden) if needed[0] else None
+        self.weight = torch.zeros_like(weight) if needed[1] else None
+        self.bias = torch.zeros_like(bias) if needed[2] and bias is not None else None
+
+    def add(self, rows: slice, head: Head, logits: Tensor, probs: Tensor, targets: Tensor, upstream: Tensor) -> None:
+        """One chunk. logits: before the temperature, read for a softcap alone. probs: `[n, V]`, overwritten.
+        upstream: `[n]`, ∂loss/∂(log p(y)) / τ."""
+        grad = probs.mul_(-upstream[:, None])
+        grad.scatter_add_(1, targets[rows, None], upstream[:, None])
+        if head.softcap is not None:
+            grad.mul_(1 - (logits / head.softcap).square_())
+        if head.scale != 1.0:
+            grad.mul_(head.scale)
+        grad = grad.to(self._weight.dtype)
+        if self.hidden is not None:
+            self.hidden[rows] = (grad @ self._weight).to(self.hidden.dtype)
+        if self.weight is not None:
+            self.weight.addmm_(grad.T, self._hidden[rows].to(self._weight.dtype))
+        if self.bias is not None:
+            self.bias += grad.sum(0)
+
+
 class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, head: Head, targets: Tensor, temperature: float
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        head: Head,
+        targets: Tensor,
+        temperature: float,
+        upstream: Upstream | None,
     ) -> tuple[Tensor, Tensor]:
         precise = torch.promote_types(hidden.dtype, torch.float32)
         logprobs = torch.empty(len(targets), dtype=precise, device=hidden.device)
         entropy = torch.empty_like(logprobs)
+        formed = _Gradients(ctx.needs_input_grad, hidden, weight, bias) if upstream is not None else None
+        expected = torch.empty_like(logprobs) if upstream is not None else None
         size = chunk_rows(weight.shape[0], precise.itemsize)
         for at in range(0, len(targets), size):
             rows = slice(at, at + size)
-            logits = head.logits(hidden[rows]).div_(temperature)
+            logits = head.logits(hidden[rows])
+            raw = logits if head.softcap is None or formed is None else logits.clone()
+            logits = logits.div_(temperature)
             normaliser = torch.logsumexp(logits, dim=-1)
             logprobs[rows] = logits.gather(1, targets[rows, None])[:, 0] - normaliser
             probs = torch.exp(logits - normaliser[:, None])
             entropy[rows] = normaliser - torch.linalg.vecdot(probs, logits)
+            if upstream is not None and formed is not None and expected is not None:
+                expected[rows] = upstream(rows, logprobs[rows])
+                with torch.autocast(hidden.device.type, enabled=False):
+                    formed.add(rows, head, raw, probs, targets, expected[rows] / temperature)
         ctx.save_for_backward(hidden, targets, weight, bias)
-        ctx.head, ctx.temperature = head, temperature
+        ctx.head, ctx.temperature, ctx.formed, ctx.expected = head, temperature, formed, expected
         ctx.autocast = torch.is_autocast_enabled(hidden.device.type), torch.get_autocast_dtype(hidden.device.type)
         ctx.mark_non_differentiable(entropy)
         return logprobs, entropy
@@ -86,42 +133,37 @@ class _TokenLogprobs(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         hidden, targets, weight, bias = ctx.saved_tensors
         head: Head = ctx.head
-        grad_logprobs = grads[0]
-        need_hidden, need_weight, need_bias = ctx.needs_input_grad[:3]
-        grad_hidden = torch.empty_like(hidden) if need_hidden else None
-        grad_weight = torch.zeros_like(weight) if need_weight else None
-        grad_bias = torch.zeros_like(bias) if need_bias and bias is not None else None
-        size = chunk_rows(weight.shape[0], grad_logprobs.dtype.itemsize)
-        enabled, dtype = ctx.autocast
-        for at in range(0, len(targets), size):
-            rows = slice(at, at + size)
-            with torch.autocast(hidden.device.type, dtype=dtype, enabled=enabled):  # the forward's own rounding
-                logits = head.logits(hidden[rows])
-            upstream = grad_logprobs[rows, None] / ctx.temperature
-            grad = torch.softmax(logits / ctx.temperature, dim=-1).mul_(-upstream)
-            grad.scatter_add_(1, targets[rows, None], upstream)
-            if head.softcap is not None:
-                grad.mul_(1 - (logits / head.softcap).square_())
-            if head.scale != 1.0:
-                grad.mul_(head.scale)
-            grad = grad.to(weight.dtype)
-            if grad_hidden is not None:
-                grad_hidden[rows] = (grad @ weight).to(hidden.dtype)
-            if grad_weight is not None:
-                grad_weight.addmm_(grad.T, hidden[rows].to(weight.dtype))
-            if grad_bias is not None:
-                grad_bias += grad.sum(0)
-        return grad_hidden, grad_weight, grad_bias, None, None, None
+        found: _Gradients | None = ctx.formed
+        ctx.formed = None  # handed out once: whoever takes a gradient may write into it
+        if found is None or not torch.allclose(grads[0], ctx.expected, rtol=1e-5, atol=0):
+            found = _Gradients(ctx.needs_input_grad, hidden, weight, bias)
+            size = chunk_rows(weight.shape[0], grads[0].dtype.itemsize)
+            enabled, dtype = ctx.autocast
+            for at in range(0, len(targets), size):
+                rows = slice(at, at + size)
+                with torch.autocast(hidden.device.type, dtype=dtype, enabled=enabled):  # the forward's own rounding
+                    logits = head.logits(hidden[rows])
+                probs = torch.softmax(logits / ctx.temperature, dim=-1)
+                found.add(rows, head, logits, probs, targets, grads[0][rows] / ctx.temperature)
+        return found.hidden, found.weight, found.bias, None, None, None, None
 
 
-def token_logprobs(hidden: Tensor, head: Head, targets: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+def token_logprobs(
+    hidden: Tensor, head: Head, targets: Tensor, temperature: float = 1.0, *, upstream: Upstream | None = None
+) -> tuple[Tensor, Tensor]:
     """Log-probability of each target under the tempered distribution, and that distribution's entropy.
 
-    hidden: `[N, D]`. targets: `[N]` ids. temperature: τ > 0.
+    hidden: `[N, D]`. targets: `[N]` ids. temperature: τ > 0. upstream: what the backward will be given, where that is
+    known as soon as a chunk's log-probabilities are; then the chunk's logits and softmax serve for the gradient too and
+    are not computed twice. It is an expectation: a backward that is given other numbers computes them again.
     Returns (logprobs `[N]`, differentiable; entropy `[N]` in nats, without gradient), float32 or wider.
     Raises ValueError for a temperature that is not positive.
     """
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0 to have log-probabilities, got {temperature}")
-    logprobs, entropy = _TokenLogprobs.apply(hidden, head.weight, head.bias, head, targets, temperature)  # type: ignore[misc]
+    if not torch.is_grad_enabled():
+        upstream = None
+    logprobs, entropy = _TokenLogprobs.apply(  # type: ignore[misc]
+        hidden, head.weight, head.bias, head, targets, temperature, upstream
+    )
     return logprobs, entropy

@@ -77,7 +77,8 @@ class Objective(Protocol):
     """A loss over completions.
 
     temperature: of the distribution whose log-probabilities it wants. updates: optimizer updates per step.
-    needs_reference: whether it reads reference_logprobs.
+    needs_reference: whether it reads reference_logprobs. per_token: whether its gradient at a token depends on that
+    token's log-probability and on no other's.
     """
 
     @property
@@ -86,4 +87,6 @@ class Objective(Protocol):
     def updates(self) -> int: ...
     @property
     def needs_reference(self) -> bool: ...
+    @property
+    def per_token(self) -> bool: ...
     def __call__(self, rows: TokenRows) -> Loss: ...

@@ -51,6 +51,10 @@ class GrpoObjective:
     def needs_reference(self) -> bool:
         return self.config.kl_coef > 0 and self.config.kl_in == "loss"
 
+    @property
+    def per_token(self) -> bool:
+        return self.config.loss != "gspo"  # whose ratio is a sequence's
+
     def __call__(self, rows: TokenRows) -> Loss:
         config, mask = self.config, rows.mask
         losses = policy_loss(

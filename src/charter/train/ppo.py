@@ -50,6 +50,10 @@ class PpoObjective:
     def needs_reference(self) -> bool:
         return False  # the KL is in the rewards
 
+    @property
+    def per_token(self) -> bool:
+        return True
+
     def __call__(self, rows: TokenRows) -> Loss:
         if rows.values is None or rows.old_values is None or rows.returns is None:
             raise ValueError("PPO needs a critic, and the course of every completion")

@@ -45,6 +45,10 @@ class PairObjective:
     def needs_reference(self) -> bool:
         return False  # it comes with the branches
 
+    @property
+    def per_token(self) -> bool:
+        return False  # of sums over completions
+
     def __call__(self, rows: TokenRows) -> Loss:
         if rows.reference_logprobs is None or rows.preferred is None:
             raise ValueError("pairs need the reference's log-probabilities and a label with every branch")

@@ -40,6 +40,10 @@ class ImitationOfSamples:
     def needs_reference(self) -> bool:
         return False
 
+    @property
+    def per_token(self) -> bool:
+        return True
+
     def __call__(self, rows: TokenRows) -> Loss:
         how = self.config.aggregation
         value = aggregate(

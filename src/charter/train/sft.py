@@ -40,6 +40,10 @@ class SftObjective:
     def needs_reference(self) -> bool:
         return False
 
+    @property
+    def per_token(self) -> bool:
+        return True
+
     def __call__(self, rows: TokenRows) -> Loss:
         value = aggregate(
             -rows.logprobs,
