@@ -256,3 +256,21 @@ def test_a_tiny_step_is_measured_part_by_part(bench, tiny_folder):
     assert row["groups_with_signal"] == 2
     assert row["step_s"] == pytest.approx(sum(row[f"{part}_s"] for part in step.PARTS))
     json.dumps(found)
+
+
+def test_curves_are_compared_seed_by_seed(bench):
+    """Areas 0.1 and 0.3 above fp32's: mean 0.2, half width 12.706 · 0.1414 / √2 = 1.2706 (Student, one degree)."""
+    curves = bench("curves")
+    own = {0: {"reward_by_step": [0.0, 0.4], "train_seconds": 1.0, "after": {"0": 0.5}},
+           1: {"reward_by_step": [0.2, 0.4], "train_seconds": 1.0, "after": {"0": 0.6}}}  # fmt: skip
+    other = {0: {"reward_by_step": [0.1, 0.5], "train_seconds": 2.0, "after": {"0": 0.4}, "versions": {"trl": "1"}},
+             1: {"reward_by_step": [0.5, 0.7], "train_seconds": 2.0, "after": {"0": 0.8}}}  # fmt: skip
+    found = curves.summary({"fp32": own, "trl": other})
+    assert found["fp32"]["curve"] == [[pytest.approx(0.1), 0.0, 0.2], [0.4, 0.4, 0.4]]
+    assert found["trl"]["numbers"]["area"]["mean"] == pytest.approx(0.45)
+    less = found["trl"]["numbers"]["area"]["less_fp32"]
+    assert less["mean"] == pytest.approx(0.2)
+    assert less["interval"] == pytest.approx([0.2 - 1.2706, 0.2 + 1.2706], abs=1e-3)
+    assert found["trl"]["numbers"]["accuracy at 0"]["less_fp32"]["mean"] == pytest.approx(0.05)
+    assert found["trl"]["steps_overlapping_fp32"] == 1  # 0.1 to 0.5 meets 0.0 to 0.2; 0.5 to 0.7 does not meet 0.4
+    assert "trl: its range over seeds meets fp32's in 1 of 2 steps" in curves.report({"sides": found})
