@@ -2,10 +2,10 @@
 
     python benchmarks/performance_page.py [--page docs/performance.md] [--check]
 
-Reads benchmarks/results/{step_S,step_M,step_L,sample,learn,memory,scaling,roofline}.json, writes
-docs/images/performance_*.svg and puts tables with *achieved / limit* between `<!-- results: begin -->` and
-`<!-- results: end -->`; what was not stored is left out. --check changes nothing and fails where the page is not what
-the results say.
+Reads benchmarks/results/{step_S,step_S_int8,step_M,…,sample,learn,memory,scaling,roofline,curves}.json, writes
+docs/images/performance_*.svg and puts the targets and tables with *achieved / limit* between
+`<!-- results: begin -->` and `<!-- results: end -->`; what was not stored is left out. --check changes nothing and
+fails where the page is not what the results say.
 """
 
 from __future__ import annotations
@@ -226,12 +226,72 @@ def join(blocks: Sequence[str]) -> str:
     return "\n\n".join(blocks)
 
 
+def curves_part(data: Data) -> tuple[str, dict[str, str]]:
+    rows: list[list[str]] = []
+    for side, found in data["sides"].items():
+        for name, numbers in found["numbers"].items():
+            less = numbers.get("less_fp32") or {"interval": None}
+            told = "–"
+            if less["interval"] is not None:
+                told = f"{less['mean']:+.3f} [{less['interval'][0]:+.3f}, {less['interval'][1]:+.3f}]"
+            rows.append([f"{side}, {len(found['seeds'])} seeds", name, f"{numbers['mean']:.3f}", told])
+    steps = next(iter(data["sides"].values()))["curve"]
+    series = [
+        Series(name=side, points=[(i, mean) for i, (mean, _, _) in enumerate(found["curve"], start=1)],
+               band=[(i, low, high) for i, (_, low, high) in enumerate(found["curve"], start=1)])
+        for side, found in data["sides"].items()
+    ]  # fmt: skip
+    plot = lines(
+        series, width=WIDE, x_label="step", y_label="mean reward", y_zero=True,
+        title=f"Reward of {len(steps)} steps: mean over seeds, with the least and the largest",
+    )  # fmt: skip
+    meet = [
+        f"{side}'s range over seeds meets fp32's in {found['steps_overlapping_fp32']} of {len(steps)} steps."
+        for side, found in data["sides"].items()
+        if "steps_overlapping_fp32" in found
+    ]
+    head = ("side", "what", "mean", "less fp32, 95 % over seeds")
+    taken = f"{data['recipe']}; commit {data['revision']}; {data['date'][:10]}."
+    return join(["### Learning curves", table(head, rows), " ".join([*meet, taken])]), {"curves": plot}
+
+
+def targets_part(read: Callable[[str], Data | None]) -> str:
+    """Every target that something stored speaks of, met or missed."""
+    rows: list[list[str]] = []
+
+    def add(what: str, wanted: str, found: float | None, met: Callable[[float], bool]) -> None:
+        if found is not None:
+            rows.append([what, wanted, f"{found:.3f}", "met" if met(found) else "**missed**"])
+
+    for name, most in (("S", 3), ("M", 4), ("L", 6)):
+        if (step := read(f"step_{name}")) is not None:
+            add(f"{name}: time of a step against TRL", f"≤ 1/{most}", step["ratio"], lambda x, m=most: x <= 1 / m)
+            add(f"{name}: of the limit", "≥ 0.5", step["of_limit"], lambda x: x >= 0.5)
+            if name != "M":
+                add(f"{name}: peak memory against TRL", "≤ 1/3", step["peak_ratio"], lambda x: x <= 1 / 3)
+    for cell in (read("sample") or {"cells": []})["cells"]:
+        if (cell["rows"], cell["tokens"]) != (64, 128):
+            continue
+        what, against = f"sampling 64 × 128, prompt {cell['prompt']}", cell["charter_against"]
+        for side, key, least in (("generate", "tokens_per_s", 4.0), ("vllm", "tokens_per_core_s", 1.3)):
+            ratio = against.get(side, {}).get(key)
+            unit = "tokens/s" if key == "tokens_per_s" else "tokens per core-second"
+            add(f"{what}: {unit} against {SIDE_NAMES[side]}", f"≥ {least:g}", ratio, lambda x, m=least: x >= m)
+        add(f"{what}: of the limit", "≥ 0.5", cell["sides"]["charter"].get("of_limit"), lambda x: x >= 0.5)
+    growth = ((read("scaling") or {"axes": {}})["axes"].get("group") or {"parts": {}})["parts"].get("forward_backward")
+    if growth is not None and growth["growth"]:
+        ratio = growth["growth"][-1]["ratio"] / growth["floor_growth"][-1]["ratio"]
+        add("learning as G doubles: growth over that of its tokens", "0.9 to 1.1", ratio, lambda x: 0.9 <= x <= 1.1)
+    return join(["### The targets", table(("what", "wanted", "measured", ""), rows)]) if rows else ""
+
+
 PARTS: Mapping[str, Callable[[Data], tuple[str, dict[str, str]]]] = {
     "roofline": roofline_part,
     "sample": sample_part,
     "learn": learn_part,
     "memory": memory_part,
     "scaling": scaling_part,
+    "curves": curves_part,
 }
 
 
@@ -239,7 +299,14 @@ def render(read: Callable[[str], Data | None]) -> tuple[str, dict[str, str]]:
     """The text between the markers, and the plots by file name. read: a stored result by its name, or None."""
     blocks: list[str] = []
     plots: dict[str, str] = {}
-    steps = {name: data for name in ("S", "M", "L") if (data := read(f"step_{name}")) is not None}
+    steps = {
+        f"{case}{', int8' if suffix else ''}": data
+        for case in ("S", "M", "L")
+        for suffix in ("", "_int8")
+        if (data := read(f"step_{case}{suffix}")) is not None
+    }
+    if targets := targets_part(read):
+        blocks.append(targets)
     made = [step_part(steps)] if steps else []
     made += [part(data) for name, part in PARTS.items() if (data := read(name)) is not None]
     for text, drawn in made:

@@ -224,6 +224,8 @@ def test_the_page_is_written_between_its_markers(bench, model, tmp_path, monkeyp
     written = page.read_text()
     assert "| S: 4 × 65, 8 × 64 | 20.00 | 50.00 | 0.400 |" in written
     assert "P, 1 threads; torch 2; commit abc; 2026-01-02." in written
+    assert "| S: time of a step against TRL | ≤ 1/3 | 0.400 | **missed** |" in written
+    assert "| S: peak memory against TRL | ≤ 1/3 | 0.333 | met |" in written
     assert "old" not in written
     assert written.endswith("<!-- results: end -->\n\nMore.\n")
     root = ElementTree.parse(tmp_path / "images" / "performance_step.svg").getroot()
@@ -234,6 +236,32 @@ def test_the_page_is_written_between_its_markers(bench, model, tmp_path, monkeyp
         page_module.main(["--page", str(page), "--check"])
     with pytest.raises(SystemExit, match="to write between"):
         page_module.between("# Nothing", "text")
+
+
+def test_targets_are_met_or_missed_at_their_bounds(bench):
+    told = {
+        "step_L": {"ratio": 1 / 6, "of_limit": 0.499, "peak_ratio": 0.34},
+        "sample": {"cells": [
+            {"rows": 64, "tokens": 128, "prompt": 64, "sides": {"charter": {"of_limit": 0.5}}, "charter_against": {
+                "generate": {"tokens_per_s": 4.0, "tokens_per_core_s": 1.0},
+                "vllm": {"tokens_per_s": 9.0, "tokens_per_core_s": 1.29}}},
+            {"rows": 16, "tokens": 128, "prompt": 64, "sides": {"charter": {"of_limit": 0.1}}, "charter_against": {}},
+        ]},
+        "scaling": {"axes": {"group": {"parts": {"forward_backward": {
+            "growth": [{"ratio": 9.0}, {"ratio": 1.8}], "floor_growth": [{"ratio": 1.0}, {"ratio": 1.6}]}}}}},
+    }  # fmt: skip
+    text = bench("performance_page").targets_part(told.get)
+    verdicts = [(line.split(" | ")[0][2:], line.split(" | ")[-1][:-2]) for line in text.splitlines()[4:]]
+    assert verdicts == [
+        ("L: time of a step against TRL", "met"),
+        ("L: of the limit", "**missed**"),
+        ("L: peak memory against TRL", "**missed**"),
+        ("sampling 64 × 128, prompt 64: tokens/s against transformers `generate`", "met"),
+        ("sampling 64 × 128, prompt 64: tokens per core-second against vLLM", "**missed**"),
+        ("sampling 64 × 128, prompt 64: of the limit", "met"),
+        ("learning as G doubles: growth over that of its tokens", "**missed**"),
+    ]
+    assert "1.125" in text
 
 
 def test_nothing_imports_torch_before_a_child_does():

@@ -132,6 +132,9 @@ def require(policy: Policy, precision: Precision) -> None:
             f"{where} needs a CUDA device of compute capability 8.9 or more, and this policy is on {policy.device}: "
             'use precision = "model", or "int8" on a CPU'
         )
+    sizes = {*policy.head.weight.shape, policy.config.intermediate_size}
+    if precision == "fp8" and (odd := sorted(size for size in sizes if size % 16)):
+        raise ModelError(f'{where} needs widths that are multiples of 16; {policy.source} has {odd}. Use "model"')
 
 
 def _has_fp8(device: torch.device) -> bool:
