@@ -7,7 +7,8 @@ All sides start from the same model and see the same prompts in the same order, 
 rates, group size and limits; TRL's loss is its default, which has the same normaliser. A seed fixes the prompts, so the
 sides are compared seed by seed. What is told of each curve is its area (mean reward over the steps) and the held-out
 accuracy afterwards; differences are against fp32, with 95 % intervals over seeds (Student's t). Runs that are finished
-are kept in --folder and not repeated. Results go to benchmarks/results/curves.json with --store.
+are kept in --folder and not repeated. Results go to benchmarks/results/curves.json with --store, and the fp32 runs of
+the quickstart recipe to quickstart.json too.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from harness import ROOT, as_json, facts, read_child, run_child, store, table
-from learning import QUICKSTART, run_seed
+from learning import QUICKSTART, gathered, run_seed
 from peers import trl_python
 
 CHARTER: Mapping[str, Sequence[str]] = {
@@ -36,7 +37,8 @@ SCALES = {"center": "none", "standardize": "group"}
 
 
 def run_side(side: str, recipe: Path, seed: int, folder: Path) -> dict[str, Any]:
-    """One run: {"reward_by_step", "train_seconds", "after": {temperature: accuracy}}; read where it is kept."""
+    """One run: {"reward_by_step", "train_seconds", "after": {temperature: accuracy}}, and on Charter's sides "run", what
+    `learning.py` says of it; read where it is kept."""
     kept = folder / f"{side}-{seed}.json"
     if kept.is_file():
         return json.loads(kept.read_text("utf-8"))
@@ -47,7 +49,7 @@ def run_side(side: str, recipe: Path, seed: int, folder: Path) -> dict[str, Any]
     else:
         run = run_seed(recipe, seed, CHARTER[side], place)
         after = {t: one["after"] for t, one in run["at_temperature"].items()}
-        found = {"after": after, **{key: run[key] for key in ("reward_by_step", "train_seconds")}}
+        found = {"after": after, "run": run, **{key: run[key] for key in ("reward_by_step", "train_seconds")}}
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(found) + "\n", encoding="utf-8")
     return found
@@ -212,6 +214,9 @@ def main() -> None:
     data = {**facts(), "recipe": recipe.name, "sides": summary(runs)}
     if asked.store:
         print(f"stored {store('curves', data)}", file=sys.stderr)
+        if recipe == QUICKSTART and "fp32" in sides:
+            own = gathered(recipe, (), [run["run"] for run in runs["fp32"].values()])
+            print(f"stored {store('quickstart', own)}", file=sys.stderr)
     print(as_json(data) if asked.json else report(data))
 
 

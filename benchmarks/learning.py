@@ -15,7 +15,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,16 @@ def measure(recipe: Path, seeds: Sequence[int], overrides: Sequence[str], keep: 
         for seed in seeds:
             print(f"seed {seed} …", file=sys.stderr, flush=True)
             runs.append(run_seed(recipe, seed, overrides, parent / f"seed-{seed}"))
+    return gathered(recipe, overrides, runs)
+
+
+def gathered(recipe: Path, overrides: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What is stored of several seeds."""
     return {
         **facts(),
         "recipe": recipe.name,
         "overrides": list(overrides),
-        "runs": runs,
+        "runs": list(runs),
         "median": {key: median(run[key] for run in runs) for key in ("before", "after", "train_seconds")},
         "least_after": min(run["after"] for run in runs),
     }
