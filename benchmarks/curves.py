@@ -37,8 +37,8 @@ SCALES = {"center": "none", "standardize": "group"}
 
 
 def run_side(side: str, recipe: Path, seed: int, folder: Path) -> dict[str, Any]:
-    """One run: {"reward_by_step", "train_seconds", "after": {temperature: accuracy}}, and on Charter's sides "run", what
-    `learning.py` says of it; read where it is kept."""
+    """One run: {"reward_by_step", "train_seconds", "after": {temperature: accuracy}}, and on Charter's sides "run", all
+    that `learning.py` says of it; read where it is kept."""
     kept = folder / f"{side}-{seed}.json"
     if kept.is_file():
         return json.loads(kept.read_text("utf-8"))
