@@ -100,12 +100,20 @@ class GroupCache:
 
     def layout(self, live: Tensor) -> DecodeLayout:
         """Layout of one decoding step for the live slots `[L]`, in that order."""
-        if self.step == self.own_keys[0].shape[2]:
-            self._grow()
+        self.reserve(self.step + 1)
         return DecodeLayout(self, live)
 
-    def _grow(self) -> None:
-        extra = min(self.step, self._max_new - self.step)
+    @property
+    def capacity(self) -> int:
+        """Own tokens that there is room for."""
+        return self.own_keys[0].shape[2]
+
+    def reserve(self, cells: int) -> None:
+        """Make room for so many own tokens: at least twice the room there was, at most max_new_tokens."""
+        had = self.capacity
+        if cells <= had:
+            return
+        extra = min(max(had, cells - had), self._max_new - had)
         for store in (self.own_keys, self.own_values):
             for layer, old in enumerate(store):
                 store[layer] = torch.nn.functional.pad(old, (0, 0, 0, extra))
@@ -145,15 +153,23 @@ class DecodeLayout:
         self._everyone = len(live) == cache.slots  # then in the order of the slots
         self._masks: dict[int | None, Tensor] = {}
 
+    def _write(self, store: Tensor, new: Tensor) -> None:
+        """Put the live rows' new keys or values `[L, Hkv, D]` into the cell of this step."""
+        store[slice(None) if self._everyone else self._live, :, self._cache.step] = new
+
+    @property
+    def _length(self) -> int:
+        """Own cells that are looked at."""
+        return self._cache.step + 1
+
     def attend(self, query: Tensor, key: Tensor, value: Tensor, spec: AttentionSpec) -> Tensor:
         cache, live = self._cache, self._live
         own_keys, own_values = cache.own_keys[spec.layer], cache.own_values[spec.layer]
         prompt_keys, prompt_values = cache.prompt_keys[spec.layer], cache.prompt_values[spec.layer]
-        at = slice(None) if self._everyone else live
-        own_keys[at, :, cache.step] = key.transpose(0, 1).to(own_keys.dtype)
-        own_values[at, :, cache.step] = value.transpose(0, 1).to(own_values.dtype)
+        self._write(own_keys, key.transpose(0, 1).to(own_keys.dtype))
+        self._write(own_values, value.transpose(0, 1).to(own_values.dtype))
         groups, kv_heads, width, size = prompt_keys.shape
-        rows, length = cache.slots, cache.step + 1
+        rows, length = cache.slots, self._length
         share = query.shape[0] // kv_heads
         new = query.transpose(0, 1).to(own_keys.dtype)
         if not self._everyone:
@@ -168,8 +184,8 @@ class DecodeLayout:
         scores = torch.cat([with_prompt, with_own], dim=-1)
         if spec.softcap is not None:
             scores = spec.softcap * torch.tanh(scores / spec.softcap)
-        if spec.window is not None or cache.padded:
-            scores = scores.masked_fill_(self._hidden(spec.window), float("-inf"))
+        if (hidden := self._hidden(spec.window)) is not None:
+            scores = scores.masked_fill_(hidden, float("-inf"))
         weights = torch.softmax(scores, dim=-1)
         to_prompt = weights[..., :width].transpose(1, 2).flatten(2, 3) @ prompt_values
         to_prompt = to_prompt.view(groups, kv_heads, cache.completions, share, size).transpose(1, 2)
@@ -177,8 +193,11 @@ class DecodeLayout:
         out = (to_prompt.reshape(rows, -1, size) + to_own.reshape(rows, -1, size)).to(query.dtype)
         return out if self._everyone else out[live]
 
-    def _hidden(self, window: int | None) -> Tensor:
-        """Which keys a group must not see, `[N, 1, 1, 1, P + t + 1]`: padding, and what lies outside the window."""
+    def _hidden(self, window: int | None) -> Tensor | None:
+        """Which keys a group must not see, `[N, 1, 1, 1, P + t + 1]`: padding, and what lies outside the window; None
+        where it sees all."""
+        if window is None and not self._cache.padded:
+            return None
         if window not in self._masks:
             cache = self._cache
             lengths = cache.lengths[:, None]
@@ -188,6 +207,36 @@ class DecodeLayout:
             hidden = torch.cat([prompt_at >= lengths, torch.zeros_like(own_at, dtype=torch.bool)], dim=1)
             if window is not None:
                 hidden |= lengths + cache.step - torch.cat([prompt_at, own_at], dim=1) >= window
+            self._masks[window] = hidden[:, None, None, None, :]
+        return self._masks[window]
+
+
+class StaticLayout(DecodeLayout):
+    """The same for all slots, with shapes that do not depend on the step: later cells are looked at too, and hidden.
+
+    cell: scalar tensor on the cache's device, the number of own tokens that are in the cache already.
+    """
+
+    def __init__(self, cache: GroupCache, cell: Tensor) -> None:
+        super().__init__(cache, torch.arange(cache.slots, device=cell.device))
+        self._cell = cell
+
+    def _write(self, store: Tensor, new: Tensor) -> None:
+        store.index_copy_(2, self._cell[None], new[:, :, None])
+
+    @property
+    def _length(self) -> int:
+        return self._cache.capacity
+
+    def _hidden(self, window: int | None) -> Tensor:
+        if window not in self._masks:
+            cache, device = self._cache, self._cell.device
+            lengths = cache.lengths[:, None]
+            prompt_at = torch.arange(cache.prompt_keys[0].shape[2], device=device).expand(cache.groups, -1)
+            own = torch.arange(cache.capacity, device=device).expand(cache.groups, -1)
+            hidden = torch.cat([prompt_at >= lengths, own > self._cell], dim=1)
+            if window is not None:
+                hidden |= lengths + self._cell - torch.cat([prompt_at, lengths + own], dim=1) >= window
             self._masks[window] = hidden[:, None, None, None, :]
         return self._masks[window]
 

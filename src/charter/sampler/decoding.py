@@ -18,7 +18,7 @@ from torch import Tensor
 
 from charter.errors import DivergedError
 from charter.model.attention import AttentionSpec, Layout
-from charter.model.eight_bit import EightBit
+from charter.model.copies import DecodingCopy
 from charter.model.load import Policy
 from charter.protocols import SamplingSettings
 from charter.sampler.cache import GroupCache
@@ -42,12 +42,12 @@ class Row:
 class Decoding:
     """What all turns of a loop share.
 
-    policy: reads the prompts. decoder: reads what is written; the policy itself, or its copy in 8 bits.
+    policy: reads the prompts. decoder: reads what is written; the policy itself, or a copy of its weights.
     room: most rows in memory at once; a group is admitted whole, and the first one always. version: of the weights.
     """
 
     policy: Policy
-    decoder: Policy | EightBit
+    decoder: Policy | DecodingCopy
     settings: SamplingSettings
     room: int
     version: int
@@ -123,11 +123,16 @@ class Decoding:
         )
         values: list[float] = logprobs.tolist()
         if not all(map(math.isfinite, values)):
-            raise DivergedError(
-                f"the model's logits are not finite (version {self.version} of the weights), so nothing can be drawn. "
-                "Start another run with a lower optimizer.learning_rate, from the last checkpoint's model"
-            )
+            raise diverged(self.version)
         return tokens.tolist(), values
+
+
+def diverged(version: int) -> DivergedError:
+    """What is raised where nothing can be drawn."""
+    return DivergedError(
+        f"the model's logits are not finite (version {version} of the weights), so nothing can be drawn. "
+        "Start another run with a lower optimizer.learning_rate, from the last checkpoint's model"
+    )
 
 
 class _Cohort:

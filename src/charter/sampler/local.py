@@ -14,12 +14,13 @@ from typing import Literal
 import torch
 
 from charter.errors import DataError
-from charter.model.eight_bit import EightBit, Precision, require
+from charter.model.copies import DecodingCopy, Precision, require
 from charter.model.load import Policy
 from charter.protocols import SamplingSettings, Weights
 from charter.sampler.cache import rows_that_fit
 from charter.sampler.decoding import Decoding, Row
 from charter.sampler.draw import uniforms
+from charter.sampler.graphed import GraphedDecoding
 from charter.sampler.threads import interleave, loops_for
 from charter.types import Group, Prompt, Rollout
 
@@ -41,13 +42,13 @@ class LocalSampler:
         seed: int,
         *,
         max_rows: int = MAX_ROWS,
-        precision: Precision | Literal["model"] = "model",
+        precision: Literal["model", "int8", "fp8"] = "model",
     ) -> None:
         if precision != "model":
             require(policy, precision)
         self._policy = policy
-        self._precision: Precision | Literal["model"] = precision
-        self._eight_bit: EightBit | None = None
+        self._precision: Literal["model", "int8", "fp8"] = precision
+        self._copies: dict[Precision, DecodingCopy] = {}
         self._seed = seed
         self._max_rows = max_rows
         self._version = 0
@@ -55,7 +56,7 @@ class LocalSampler:
     async def load(self, weights: Weights) -> None:
         """Take note of the new version: the parameters themselves are shared with the learner."""
         self._version = weights.version
-        self._eight_bit = None
+        self._copies.clear()
 
     async def sample(
         self, prompts: Sequence[Prompt], settings: SamplingSettings, step: int, *, stream: str = "train"
@@ -69,7 +70,8 @@ class LocalSampler:
         room = min(rows_that_fit(self._policy, longest, completions, settings.max_new_tokens), self._max_rows)
         loops = loops_for(min(room, len(prompts) * completions), self._policy.device)
         loops = max(1, min(loops, len(prompts), room // completions))
-        decoding = Decoding(
+        on_cuda = self._policy.device.type == "cuda" and self._policy.fused_forward() is not None
+        decoding = (GraphedDecoding if on_cuda else Decoding)(
             policy=self._policy,
             decoder=self._decoder(stream),
             settings=settings,
@@ -84,14 +86,20 @@ class LocalSampler:
         async for group in interleave(parts):
             yield group
 
-    def _decoder(self, stream: str) -> Policy | EightBit:
-        """What decodes: in training a copy in 8 bits where one is asked for, made once per version of the weights."""
-        if self._precision == "model" or stream != "train":
-            return self._policy
-        if self._eight_bit is None:
+    def _decoder(self, stream: str) -> Policy | DecodingCopy:
+        """What decodes: a copy of the weights where one is faster or asked for, made once per version."""
+        policy = self._policy
+        precision: Precision
+        if self._precision != "model" and stream == "train":
+            precision = self._precision
+        elif policy.compute == torch.bfloat16 != policy.head.weight.dtype and policy.fused_forward() is not None:
+            precision = "bf16"
+        else:
+            return policy
+        if precision not in self._copies:
             with torch.inference_mode():
-                self._eight_bit = EightBit(self._policy, self._precision)
-        return self._eight_bit
+                self._copies[precision] = DecodingCopy(policy, precision)
+        return self._copies[precision]
 
     def _groups(
         self, decoding: Decoding, prompts: Sequence[Prompt], encoded: Sequence[tuple[int, ...]], step: int, stream: str

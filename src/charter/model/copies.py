@@ -1,4 +1,6 @@
-"""Products of 8-bit numbers: what decoding may use in place of the policy's own, for speed.
+"""Copies of a policy's weights that decode faster than the policy's own: in bfloat16, or in 8 bits.
+
+bf16 is what autocast would cast the weights to in every step, kept: the same numbers, bit by bit. The others are not:
 
     y_no = a_n b_o Σ_k q(x_nk / a_n) q(W_ok / b_o) + bias_o,      a_n = max_k |x_nk| / A,   b_o = max_k |W_ok| / B
 
@@ -29,10 +31,10 @@ from torch import Tensor
 
 from charter.errors import ModelError
 from charter.model.attention import Layout
-from charter.model.fused import SHAPES, FusedForward
+from charter.model.fused import SHAPES, FusedForward, Product
 from charter.model.load import Policy
 
-Precision = Literal["int8", "fp8"]
+Precision = Literal["bf16", "int8", "fp8"]
 _INT8_TOKEN, _INT8_WEIGHT, _FP8 = 127, 63, 448.0
 _SMALLEST = 1e-12
 """Of a scale, so that a row of zeros has one."""
@@ -62,6 +64,18 @@ class Int8Product:
         return y if self._bias is None else y.add_(self._bias)
 
 
+class Bf16Product:
+    """y = W x + bias as autocast to bfloat16 has it. weight: `[N, K]` float; bias: `[N]` or None."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self._weight = weight.detach().to(torch.bfloat16)
+        self._bias = None if bias is None else bias.detach().to(torch.bfloat16)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`[M, K]` → bfloat16 `[M, N]`."""
+        return torch.nn.functional.linear(x.to(torch.bfloat16), self._weight, self._bias)
+
+
 class Fp8Product:
     """y = W x + bias in float8 e4m3, sums in float32. weight: `[N, K]` float, N and K multiples of 16."""
 
@@ -86,14 +100,15 @@ class Fp8Product:
         return y if self._bias is None else (y + self._bias).to(y.dtype)
 
 
-PRODUCTS: dict[Precision, Callable[[Tensor, Tensor | None], Int8Product | Fp8Product]] = {
+PRODUCTS: dict[Precision, Callable[[Tensor, Tensor | None], Product]] = {
+    "bf16": Bf16Product,
     "int8": Int8Product,
     "fp8": Fp8Product,
 }
 
 
-class EightBit:
-    """A copy of a policy's weights in 8 bits that decodes: the policy's own layers and head over `PRODUCTS`.
+class DecodingCopy:
+    """A copy of a policy's weights that decodes: the policy's own layers and head over `PRODUCTS`.
 
     Raises: ModelError where the model's shape or the machine has no such products.
     """
@@ -102,6 +117,7 @@ class EightBit:
         require(policy, precision)
         own = policy.fused_forward()
         assert own is not None
+        self.precision: Precision = precision
         product = PRODUCTS[precision]
         self._forward: FusedForward = own.over(product)
         self._head = replace(policy.head, product=product(policy.head.weight, policy.head.bias))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from charter.errors import ModelError
-from charter.model.eight_bit import EightBit, Fp8Product, Int8Product, require
+from charter.model.copies import DecodingCopy, Fp8Product, Int8Product, require
 from charter.model.prefix import PackedTrees
 from charter.types import Branch, Tree
 
@@ -99,7 +99,7 @@ def test_a_model_in_8_bits_is_near_the_model_and_not_it(tiny_policy: Any, family
     packed = PackedTrees.pack([tree])
     with torch.inference_mode():
         exact = policy.logits(policy.hidden(packed.tokens, packed.positions, packed.layout())).log_softmax(-1)
-        copy = EightBit(policy, "int8")
+        copy = DecodingCopy(policy, "int8")
         near = copy.logits(copy.hidden(packed.tokens, packed.positions, packed.layout())).log_softmax(-1)
     kl = (near.exp() * (near - exact)).sum(-1)
     assert 1e-7 < kl.mean() < 5e-3
@@ -111,13 +111,13 @@ def test_the_copy_keeps_what_the_policy_was(tiny_policy: Any) -> None:
     policy = tiny_policy("llama")
     packed = PackedTrees.pack([Tree(prefix=(4, 5, 6), branches=(Branch(tokens=(7,), mask=(True,)),))])
     with torch.inference_mode():
-        copy = EightBit(policy, "int8")
+        copy = DecodingCopy(policy, "int8")
         before = copy.hidden(packed.tokens, packed.positions, packed.layout())
     with torch.no_grad():
         policy.module.model.layers[0].mlp.down_proj.weight.mul_(3)
     with torch.inference_mode():
         assert torch.equal(copy.hidden(packed.tokens, packed.positions, packed.layout()), before)
-        anew = EightBit(policy, "int8").hidden(packed.tokens, packed.positions, packed.layout())
+        anew = DecodingCopy(policy, "int8").hidden(packed.tokens, packed.positions, packed.layout())
         assert not torch.equal(anew, before)
 
 
@@ -132,3 +132,15 @@ def test_what_has_no_such_products_is_refused_by_name(tiny_policy: Any) -> None:
     )
     with pytest.raises(ModelError, match="without adapters"):
         require(adapted, "int8")
+
+
+def test_the_bf16_copy_is_what_autocast_computes_bit_by_bit(tiny_policy: Any) -> None:
+    policy = tiny_policy("llama")
+    policy.compute = torch.bfloat16
+    packed = PackedTrees.pack([Tree(prefix=(4, 5, 6, 9), branches=(Branch(tokens=(7, 8), mask=(True,) * 2),))])
+    given = packed.tokens, packed.positions, packed.layout()
+    with torch.inference_mode(), policy.arithmetic():
+        copy = DecodingCopy(policy, "bf16")
+        expected, found = policy.hidden(*given), copy.hidden(*given)
+        assert torch.equal(expected, found)
+        assert torch.equal(policy.logits(expected), copy.logits(found))
