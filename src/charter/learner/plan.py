@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from charter.model import flex
 from charter.model.load import Policy
 from charter.model.prefix import forwarded_tokens
 from charter.types import Tree
@@ -50,7 +51,9 @@ def microbatches(
 
 def attention_share(policy: Policy) -> float:
     """Memory of one key and value that is copied per branch, as a share of a forwarded token's activations; 0 where
-    branches attend to their prefix without copies (`charter.model.two_part`)."""
+    branches attend to their prefix without copies (`charter.model.two_part`, `charter.model.flex`)."""
+    if flex.serves(policy.device):
+        return 0.0
     config = policy.config
     plain = getattr(config, "attn_logit_softcapping", None) is None and not _windowed(config)
     if plain and policy.device.type == "cpu" and policy.compute == policy.head.weight.dtype:

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from charter.model.attention import AttentionSpec, masked_attention, repeat_heads
+from charter.model import flex
+from charter.model.attention import AttentionSpec, Layout, masked_attention, repeat_heads
 from charter.model.two_part import BranchAttention, in_two_parts
 from charter.types import Tree
 
@@ -99,8 +101,11 @@ class PackedTrees:
             present=present.to(device),
         )
 
-    def layout(self) -> TreeLayout:
-        return TreeLayout(self.spans, self.tokens.device)
+    def layout(self) -> Layout:
+        """Which token sees which: each its own branch and its tree's prefix."""
+        device = self.tokens.device
+        plain = partial(TreeLayout, self.spans, device)
+        return flex.FlexLayout(self.spans, device, plain) if flex.serves(device) else plain()
 
 
 class TreeLayout:
