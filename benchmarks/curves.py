@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from harness import ROOT, as_json, facts, read_child, run_child, store, table
+from harness import ROOT, as_json, facts, read_child, revision, run_child, store, table
 from learning import QUICKSTART, gathered, run_seed
 from peers import trl_python
 
@@ -40,8 +40,12 @@ def run_side(side: str, recipe: Path, seed: int, folder: Path) -> dict[str, Any]
     """One run: {"reward_by_step", "train_seconds", "after": {temperature: accuracy}}, and on Charter's sides "run", all
     that `learning.py` says of it; read where it is kept."""
     kept = folder / f"{side}-{seed}.json"
+    text = recipe.read_text("utf-8")
     if kept.is_file():
-        return json.loads(kept.read_text("utf-8"))
+        found = json.loads(kept.read_text("utf-8"))
+        if found["recipe"] != text:
+            raise SystemExit(f"{kept} was made by another recipe: move it aside, or choose --folder")
+        return found
     print(f"{side}, seed {seed} …", file=sys.stderr, flush=True)
     place = folder / f"{side}-{seed}"
     if side == "trl":
@@ -51,6 +55,7 @@ def run_side(side: str, recipe: Path, seed: int, folder: Path) -> dict[str, Any]
         after = {t: one["after"] for t, one in run["at_temperature"].items()}
         found = {"after": after, "run": run, **{key: run[key] for key in ("reward_by_step", "train_seconds")}}
     kept.parent.mkdir(parents=True, exist_ok=True)
+    found |= {"recipe": text, "revision": revision()}
     kept.write_text(json.dumps(found) + "\n", encoding="utf-8")
     return found
 
@@ -137,7 +142,8 @@ def judge(file: str, seed: str, model: str) -> dict[str, float]:
 def summary(runs: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> dict[str, Any]:
     """Side → curve by step (mean, least, largest over seeds), area, accuracy afterwards, and how far from fp32."""
     sides: dict[str, Any] = {}
-    for side, by_seed in runs.items():
+    for side, given in sorted(runs.items(), key=lambda item: item[0] != "fp32"):
+        by_seed = dict(sorted(given.items()))
         curves = [run["reward_by_step"] for run in by_seed.values()]
         numbers = {"area": {seed: fmean(run["reward_by_step"]) for seed, run in by_seed.items()}}
         for temperature in next(iter(by_seed.values()))["after"]:
@@ -151,6 +157,7 @@ def summary(runs: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> dict[str, An
                 for name, found in numbers.items()
             },
             "versions": next(iter(by_seed.values())).get("versions"),
+            "revisions": sorted({str(run.get("revision")) for run in by_seed.values()}),
         }
         if side != "fp32" and "fp32" in runs:
             for name, found in numbers.items():

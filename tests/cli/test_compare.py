@@ -221,17 +221,89 @@ def test_what_is_finished_is_not_repeated(record, in_process, place):
     assert again["methods"] == json.loads(before)["methods"]
 
 
-def test_two_runs_are_under_way_at_once_and_the_record_says_so(record, in_process, place):
-    """Nothing is left to run, so this is the record again, with the note."""
-    done = charter("compare", "c.toml", "--at-once", "2", "--json")
-    assert done.exit_code == 0, done.output
+def test_the_record_says_which_runs_were_under_way_side_by_side(record, in_process, place):
+    """Of the runs as they were made, not of the call that reads them again."""
+    one = "1 seed: the spread over seeds is not known, and differences between methods may be luck; three or more tell"
+    again = json.loads(charter("compare", "c.toml", "--at-once", "2", "--json").stdout)
     assert in_process == []
-    found = json.loads(done.stdout)
-    assert found["notes"] == [
-        "1 seed: the spread over seeds is not known, and differences between methods may be luck; three or more tell",
-        "2 runs were under way side by side: the clock's time of each is longer than alone",
-    ]
-    assert {**found, "at_once": 1, "notes": 0, "last_call_seconds": 0} == {**record, "notes": 0, "last_call_seconds": 0}
+    assert again["notes"] == record["notes"] == [one]
+    file = place / "runs" / "c" / "measured" / "dpo-seed1.json"
+    told = json.loads(file.read_text())
+    assert told["at_once"] == 1
+    file.write_text(json.dumps({**told, "at_once": 2}))
+    note = json.loads(charter("compare", "c.toml", "--json").stdout)["notes"][1]
+    assert note.startswith("2 runs were under way side by side: the clock's time of each is longer than alone")
+    file.write_text(json.dumps(told))
+
+
+def test_seconds_are_not_shared_by_runs_side_by_side(place, monkeypatch):
+    monkeypatch.chdir(place)
+    (place / "timed.toml").write_text((place / "c.toml").read_text().replace("tokens = 150", "seconds = 5"))
+    done = charter("compare", "timed.toml", "--at-once", "2")
+    assert done.exit_code != 0
+    assert "runs side by side would learn less in the same time" in str(done.exception)
+
+
+CHILD = """#!/bin/sh
+# stands for `python -m charter.cli.compare_child WHAT FOLDER NAME`
+echo "$OMP_NUM_THREADS" > "$4/$5.threads"
+trap 'echo asked > "$4/$5.asked"; exit {stopped}' TERM
+case "$5" in
+  broken) exit 7 ;;
+  long) touch "$4/ready"; for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do sleep 0.2; done ;;
+esac
+"""
+
+
+@pytest.fixture
+def stand_in(monkeypatch, tmp_path):
+    """Processes start a shell script in the place of Python."""
+    from charter.cli import compare_processes
+
+    script = tmp_path / "child"
+    script.write_text(CHILD.format(stopped=compare_processes.STOPPED))
+    script.chmod(0o755)
+    monkeypatch.setattr(compare_processes.sys, "executable", str(script))
+    monkeypatch.setattr(compare_processes, "cores", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    return compare_processes.Processes
+
+
+def test_runs_side_by_side_have_their_share_of_the_cores(stand_in, tmp_path, monkeypatch):
+    stand_in(2).run("train", "short", tmp_path)
+    assert (tmp_path / "short.threads").read_text() == "3\n"
+    stand_in(1).run("train", "alone", tmp_path)
+    assert (tmp_path / "alone.threads").read_text() == "\n"
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    stand_in(2).run("train", "asked", tmp_path)
+    assert (tmp_path / "asked.threads").read_text() == "1\n"
+
+
+def test_a_process_that_fails_is_named(stand_in, tmp_path):
+    from charter.errors import RunError
+
+    with pytest.raises(RunError, match=r"broken failed while it was to train \(exit code 7"):
+        stand_in().run("train", "broken", tmp_path)
+
+
+def test_a_signal_is_passed_on_and_nothing_more_is_begun(stand_in, tmp_path):
+    from charter.errors import RunError
+
+    def signal_when_ready() -> None:
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "ready").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    processes = stand_in()
+    threading.Thread(target=signal_when_ready).start()
+    with processes.passing_on():
+        with pytest.raises(RunError, match="stopped in long, everything saved"):
+            processes.run("train", "long", tmp_path)
+        with pytest.raises(RunError, match="stopped in next"):
+            processes.run("train", "next", tmp_path)
+    assert (tmp_path / "long.asked").exists()
+    assert not (tmp_path / "next.threads").exists()
 
 
 def test_side_by_side_means_at_the_same_time_and_a_failure_lets_no_more_begin():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from charter.errors import ModelError
-from charter.model.copies import DecodingCopy, Fp8Product, Int8Product, require
+from charter.model.copies import DecodingCopy, Fp8Product, Int8Product, require_products
 from charter.model.prefix import PackedTrees
 from charter.types import Branch, Tree
 
@@ -123,15 +123,15 @@ def test_the_copy_keeps_what_the_policy_was(tiny_policy: Any) -> None:
 
 def test_what_has_no_such_products_is_refused_by_name(tiny_policy: Any) -> None:
     with pytest.raises(ModelError, match=r"sampling.precision = 'int8' needs a model of Llama's shape .* is a Gemma"):
-        require(tiny_policy("gemma"), "int8")
+        require_products(tiny_policy("gemma"), "int8")
     with pytest.raises(ModelError, match=r"'fp8' needs a CUDA device of compute capability 8\.9 or more"):
-        require(tiny_policy("llama"), "fp8")
+        require_products(tiny_policy("llama"), "fp8")
     adapted = tiny_policy("llama")
     adapted.module.model.layers[0].self_attn.q_proj = torch.nn.Sequential(
         adapted.module.model.layers[0].self_attn.q_proj
     )
     with pytest.raises(ModelError, match="without adapters"):
-        require(adapted, "int8")
+        require_products(adapted, "int8")
 
 
 def test_the_bf16_copy_is_what_autocast_computes_bit_by_bit(tiny_policy: Any) -> None:

@@ -208,6 +208,11 @@ def test_reward_options_are_kept(tmp_path: Path) -> None:
         (["sampling.precision=int8"], "sampling.precision", 'mismatch = "none" does not correct for it'),
         (["sampling.precision=fp8", "method=ppo"], "sampling.precision", "PPO has no weights that correct for it"),
         (["sampling.precision=int8", "grpo.mismatch=mask", "lora.rank=4"], "sampling.precision", "[lora] adds others"),
+        (
+            ["sampling.precision=int8", "grpo.mismatch=mask", "grpo.kl_coef=0.1", "grpo.kl_in=reward"],
+            "sampling.precision",
+            "measures the KL by what the sampler said",
+        ),
     ],
 )
 def test_numbers_that_make_no_sense_together(tmp_path: Path, overrides: list[str], key: str, part: str) -> None:

@@ -96,11 +96,12 @@ def test_logits_that_are_not_finite_are_told(tiny_policy, monkeypatch):
 def cohort_that_captures(policy: Any, monkeypatch: pytest.MonkeyPatch, captured: Any) -> None:
     """Let decoding on this processor believe in graphs, with another way to capture."""
     monkeypatch.setattr(local, "Decoding", GraphedDecoding)
+    monkeypatch.setattr(graphed, "_given_up", [])
     own = graphed._Cohort.__init__
 
     def begin(self: Any, *given: Any) -> None:
         own(self, *given)
-        self._capture = True
+        self._capture = not graphed._given_up
 
     monkeypatch.setattr(graphed._Cohort, "__init__", begin)
     monkeypatch.setattr(graphed._Cohort, "_captured", captured)
@@ -129,8 +130,40 @@ def test_a_graph_that_cannot_be_captured_is_given_up_with_a_warning(tiny_policy,
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
     cohort_that_captures(policy, monkeypatch, captured)
-    with pytest.warns(RuntimeWarning, match="without a CUDA graph: operation not permitted when stream is capturing$"):
+    with pytest.warns(RuntimeWarning, match="without CUDA graphs: operation not permitted when stream is capturing$"):
         assert_same(plain, draw(policy, how(), PROMPTS[:2]))
+
+
+@pytest.mark.parametrize("fault", ["nothing", "other tokens", "no progress"])
+def test_a_graph_that_does_not_do_what_the_step_does_is_not_used(tiny_policy, monkeypatch, fault):
+    policy = tiny_policy("llama")
+    plain = draw(policy, how(), PROMPTS[:2])
+
+    def captured(self: Any) -> Any:
+        def replay() -> None:
+            if fault == "nothing":
+                return
+            self._step()
+            if fault == "other tokens":
+                self._tokens.index_fill_(1, self._cell[None], 3)
+            else:
+                self._cell -= 1
+
+        return replay
+
+    cohort_that_captures(policy, monkeypatch, captured)
+    with pytest.warns(RuntimeWarning, match="drew other tokens than the step itself") as told:
+        assert_same(plain, draw(policy, how(), PROMPTS[:2]))
+    assert len(told) == 1  # what fails once is not tried again
+
+
+def test_memory_that_runs_out_is_not_taken_for_a_graph_that_fails(tiny_policy, monkeypatch):
+    def captured(self: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    cohort_that_captures(tiny_policy("llama"), monkeypatch, captured)
+    with pytest.raises(torch.OutOfMemoryError):
+        draw(tiny_policy("llama"), how(), PROMPTS[:1])
 
 
 def test_nothing_is_captured_on_this_processor(tiny_policy, monkeypatch):

@@ -50,6 +50,11 @@ def command(
             told = [job.facts() for job in jobs]
             typer.echo(json.dumps(told, indent=2) if as_json else "\n".join(job.line() for job in jobs))
             return
+        if at_once > 1 and loaded.budget.seconds is not None:
+            raise UsageError(
+                "--at-once with budget.seconds: runs side by side would learn less in the same time. Use "
+                "budget.tokens, or leave --at-once out"
+            )
         record = carry_out(loaded, jobs, folder, recipe, at_once=at_once)
         write_pages(folder, record)
     if into is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from charter.cli.compare_child import STOPPED
+from charter.cli.doctor import cores
 from charter.errors import RunError
 
 
@@ -27,7 +28,7 @@ class Processes:
         self._live: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._asked = 0
-        threads = max(1, (os.cpu_count() or 1) // at_once)
+        threads = max(1, cores() // at_once)
         self._environment = None if at_once == 1 else {"OMP_NUM_THREADS": str(threads), **os.environ}
 
     def run(self, what: str, name: str, folder: Path) -> None:
@@ -41,6 +42,8 @@ class Processes:
                 raise self._stopped(name)
             child = subprocess.Popen(words, stdout=2, env=self._environment)
             self._live.add(child)
+        if self._asked:  # while it was being started
+            child.terminate()
         code = child.wait()
         with self._lock:
             self._live.remove(child)
@@ -57,12 +60,13 @@ class Processes:
         """The first Ctrl-C or SIGTERM lets the processes finish their step and save, the second ends them."""
 
         def handle(number: int, frame: FrameType | None) -> None:
+            again = self._asked > 0
+            self._asked += 1
             for child in tuple(self._live):
-                if self._asked:
+                if again:
                     child.kill()
                 elif number == signal.SIGTERM:
                     child.terminate()  # a Ctrl-C reaches the whole group of processes by itself
-            self._asked += 1
 
         try:
             before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

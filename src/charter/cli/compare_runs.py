@@ -119,6 +119,9 @@ def carry_out(
                 part(what, job, folder)
             else:
                 processes.run(what, job.name, folder)
+        result = folder / "measured" / f"{job.name}.json"
+        found = json.loads(result.read_text("utf-8"))
+        write_text(result, json.dumps({**found, "at_once": at_once}, ensure_ascii=False) + "\n")
 
     with processes.passing_on() if part is None else nullcontext():
         if at_once > 1 and part is None:
@@ -136,7 +139,6 @@ def carry_out(
         "temperature": runs[0]["temperature"],
         "machine": machine(),
         "packages": {name: version for name, version in package_versions().items() if version},
-        "at_once": at_once,
         "last_call_seconds": round(time.perf_counter() - began, 1),
     }
     record = compare_record(runs, score=recipe.score, about=about)

@@ -126,8 +126,11 @@ def compare_record(runs: Sequence[Run], *, score: str, about: Mapping[str, Any])
             f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}: the spread over seeds is not known, and differences "
             "between methods may be luck; three or more tell"
         )
-    if (at_once := int(about.get("at_once", 1))) > 1:
-        notes.append(f"{at_once} runs were under way side by side: the clock's time of each is longer than alone")
+    if (at_once := max(int(run.get("at_once", 1)) for run in runs)) > 1:
+        notes.append(
+            f"{at_once} runs were under way side by side: the clock's time of each is longer than alone, and its "
+            "processor time may be, since they share the memory"
+        )
     for name, found in methods.items():
         if not found["budget"]["reached"]:
             notes.append(

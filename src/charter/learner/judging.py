@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -42,6 +42,11 @@ class Judge:
     def __call__(self, rows: TokenRows) -> Loss:
         return self.objective(rows)
 
+    @property
+    def _anchors_itself(self) -> bool:
+        """Whether the forward's own log-probabilities are the old ones."""
+        return self.old is None and any(branch.course is None for branch in branches_of(self.pieces))
+
     def rows(self, forwarded: Forwarded) -> TokenRows:
         """What the objective sees."""
         branches = list(branches_of(self.pieces))
@@ -79,11 +84,13 @@ class Judge:
     def upstream(self, mask: Tensor, *, critic: bool) -> Upstream | None:
         """The gradient that the objective will ask for at some masked tokens, from their log-probabilities alone.
 
-        None for an objective that looks at several tokens at once. critic: whether it will be told values.
+        None for an objective that looks at several tokens at once; and on other devices than a CPU, whose chunks are
+        computed faster than an objective is asked. critic: whether it will be told values.
         """
-        if not self.objective.per_token:
+        if not self.objective.per_token or mask.device.type != "cpu":
             return None
         anchored = self.old[mask] if self.old is not None else None
+        known: list[TokenRows] = []
 
         def expected(rows: slice, logprobs: Tensor) -> Tensor:
             with torch.enable_grad():
@@ -92,8 +99,11 @@ class Judge:
                 told[rows] = logprobs
                 blank = told.new_zeros(mask.shape)
                 padded = blank.masked_scatter(mask, told.requires_grad_())
-                seen = Forwarded(padded, blank, mask, blank if critic else None)
-                (gradient,) = torch.autograd.grad(self.objective(self.rows(seen)).value, told)
+                if not known:  # all but the log-probabilities is the same for every chunk
+                    known.append(self.rows(Forwarded(padded, blank, mask, blank if critic else None)))
+                old = padded.detach() if self._anchors_itself else known[0].old_logprobs
+                seen = replace(known[0], logprobs=padded, old_logprobs=old)
+                (gradient,) = torch.autograd.grad(self.objective(seen).value, told)
             return gradient[rows]
 
         return expected

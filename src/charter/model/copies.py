@@ -9,8 +9,8 @@ One scale for each token and one for each output: a token's result does not depe
     int8 (CPU):   q rounds to whole numbers, A = 127, B = 63; sums of whole numbers are exact
     fp8 (Hopper): q rounds to float8 e4m3, A = B = 448
 
-B is 63 rather than 127 because x86 without VNNI adds two products in 16 bits: 2 · 255 · 63 = 32,130 fits, and so the
-same seed draws the same tokens with and without VNNI. Only decoding runs on these: prompts go through the policy's own
+B is 63 rather than 127 because x86 without VNNI adds two products in 16 bits: 2 · 255 · 63 = 32,130 fits, and so these
+products are the same with and without VNNI. Only decoding runs on these: prompts go through the policy's own
 products, so that what every token looks back at, the first ones with their large activations above all, is exact.
 
 What is drawn comes from another distribution than the one that learns; `charter.objectives.mismatch` corrects for it.
@@ -114,10 +114,9 @@ class DecodingCopy:
     """
 
     def __init__(self, policy: Policy, precision: Precision) -> None:
-        require(policy, precision)
+        require_products(policy, precision)
         own = policy.fused_forward()
         assert own is not None
-        self.precision: Precision = precision
         product = PRODUCTS[precision]
         self._forward: FusedForward = own.over(product)
         self._head = replace(policy.head, product=product(policy.head.weight, policy.head.bias))
@@ -131,10 +130,11 @@ class DecodingCopy:
         return self._head.logits(hidden)
 
 
-def require(policy: Policy, precision: Precision) -> None:
+def require_products(policy: Policy, precision: Precision) -> None:
     """Raises: ModelError naming sampling.precision and what is missing, without making a copy."""
     where = f"sampling.precision = {precision!r}"
-    if policy.fused_forward() is None:
+    own = policy.fused_forward()
+    if own is None:
         raise ModelError(
             f"{where} needs a model of Llama's shape without adapters ({', '.join(sorted(SHAPES))}); {policy.source} "
             f'is a {type(policy.module).__name__}. Use precision = "model"'
@@ -148,7 +148,7 @@ def require(policy: Policy, precision: Precision) -> None:
             f"{where} needs a CUDA device of compute capability 8.9 or more, and this policy is on {policy.device}: "
             'use precision = "model", or "int8" on a CPU'
         )
-    sizes = {*policy.head.weight.shape, policy.config.intermediate_size}
+    sizes = {*policy.head.weight.shape, *own.widths}
     if precision == "fp8" and (odd := sorted(size for size in sizes if size % 16)):
         raise ModelError(f'{where} needs widths that are multiples of 16; {policy.source} has {odd}. Use "model"')
 

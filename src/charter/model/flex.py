@@ -30,8 +30,31 @@ _failed: list[str] = []
 
 
 def serves(device: torch.device) -> bool:
-    """Whether trees on this device attend through FlexAttention: on CUDA, with a compiler for its kernels."""
-    return device.type == "cuda" and not _failed and importlib.util.find_spec("triton") is not None
+    """Whether trees on this device attend through FlexAttention: on CUDA, where its kernels can be built."""
+    return device.type == "cuda" and not _failed and importlib.util.find_spec("triton") is not None and _built(device)
+
+
+@functools.cache
+def _built(device: torch.device) -> bool:
+    """Build the kernels of a forward and a backward for a small row."""
+    from charter.model.prefix import TreeSpan
+
+    def never() -> Layout:
+        raise RuntimeError("nothing else is asked in a trial")
+
+    query, key, value = (torch.zeros(heads, 40, 16, device=device, requires_grad=True) for heads in (4, 2, 2))
+    spec = AttentionSpec(layer=0, scale=0.25, window=8, softcap=5.0)
+    try:
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            FlexLayout([TreeSpan(0, 20, (12, 8))], device, never).attend(query, key, value, spec).sum().backward()
+    except Exception as error:  # noqa: BLE001  (whatever it is, it would come again in the first step)
+        _give_up(error)
+    return not _failed
+
+
+def _give_up(error: Exception) -> None:
+    _failed.append((str(error).splitlines() or [type(error).__name__])[0])
+    warnings.warn(f"attention goes on without FlexAttention: {_failed[0]}", RuntimeWarning, stacklevel=2)
 
 
 class FlexLayout:
@@ -51,7 +74,7 @@ class FlexLayout:
                 first = span.prefix if branch else 0
                 positions += range(first, first + length)
         self._tree, self._branch, self._position = (
-            torch.tensor(x, device=device) for x in (trees, branches, positions)
+            torch.tensor(x, dtype=torch.int32, device=device) for x in (trees, branches, positions)
         )
         self._otherwise = otherwise
         self._other: Layout | None = None
@@ -71,9 +94,10 @@ class FlexLayout:
                 scale=spec.scale,
                 enable_gqa=query.shape[0] != key.shape[0],
             )
-        except torch._dynamo.exc.TorchDynamoException as error:  # no compiler, or one that refuses
-            _failed.append((str(error).splitlines() or [type(error).__name__])[0])
-            warnings.warn(f"attention goes on without FlexAttention: {_failed[0]}", RuntimeWarning, stacklevel=2)
+        except Exception as error:
+            if not type(error).__module__.startswith("torch._dynamo"):  # the compiler's own refusals alone
+                raise
+            _give_up(error)
             return self._instead().attend(query, key, value, spec)
         return out[0].transpose(0, 1)
 
@@ -102,7 +126,11 @@ class FlexLayout:
 def _kernel(compiled: bool) -> Any:
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=True) if compiled else flex_attention
+    if not compiled:
+        return flex_attention
+    # one each for dtypes, gradients, windows and caps; beyond its limit dynamo would run the written-out formula
+    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+    return torch.compile(flex_attention, dynamic=True, fullgraph=True)
 
 
 @functools.cache

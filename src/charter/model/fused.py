@@ -103,6 +103,11 @@ class FusedForward:
             for kept, now in zip(joined, _linears(layer), strict=True)
         )
 
+    @property
+    def widths(self) -> frozenset[int]:
+        """Lengths of the inputs and outputs of all its products."""
+        return frozenset(size for joined in self._joined for own in joined for size in own.weight.shape)
+
     def over(self, product: Callable[[Tensor, Tensor | None], Product]) -> FusedForward:
         """The same forward with its linear layers made anew by `product(weight, bias)`; all else is shared."""
         other = copy(self)

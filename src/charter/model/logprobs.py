@@ -114,14 +114,14 @@ class _TokenLogprobs(torch.autograd.Function):
             rows = slice(at, at + size)
             logits = head.logits(hidden[rows])
             raw = logits if head.softcap is None or formed is None else logits.clone()
-            logits = logits.div_(temperature)
-            normaliser = torch.logsumexp(logits, dim=-1)
-            logprobs[rows] = logits.gather(1, targets[rows, None])[:, 0] - normaliser
-            probs = torch.exp(logits - normaliser[:, None])
-            entropy[rows] = normaliser - torch.linalg.vecdot(probs, logits)
-            if upstream is not None and formed is not None and expected is not None:
-                expected[rows] = upstream(rows, logprobs[rows])
-                with torch.autocast(hidden.device.type, enabled=False):
+            with torch.autocast(hidden.device.type, enabled=False):  # which would round sums over the vocabulary
+                logits = logits.div_(temperature)
+                normaliser = torch.logsumexp(logits, dim=-1)
+                logprobs[rows] = logits.gather(1, targets[rows, None])[:, 0] - normaliser
+                probs = torch.exp(logits - normaliser[:, None])
+                entropy[rows] = normaliser - torch.linalg.vecdot(probs, logits)
+                if upstream is not None and formed is not None and expected is not None:
+                    expected[rows] = upstream(rows, logprobs[rows])
                     formed.add(rows, head, raw, probs, targets, expected[rows] / temperature)
         ctx.save_for_backward(hidden, targets, weight, bias)
         ctx.head, ctx.temperature, ctx.formed, ctx.expected = head, temperature, formed, expected

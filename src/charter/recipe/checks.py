@@ -260,6 +260,13 @@ def _precision(recipe: Recipe) -> Iterator[Conflict]:
             fix=f'Set grpo.mismatch = "truncate" (w = exp(lp_old - lp_sampler), cut at mismatch_cap), or use {fix}',
             others=("grpo.mismatch",),
         )
+    if recipe.method == "grpo" and recipe.grpo.kl_coef > 0 and recipe.grpo.kl_in == "reward":
+        yield Conflict(
+            key="sampling.precision",
+            found=f'{found}, and kl_in = "reward" measures the KL by what the sampler said',
+            fix=f'Use grpo.kl_in = "loss", or {fix}',
+            others=("grpo.kl_in",),
+        )
     if recipe.lora is not None:
         yield Conflict(
             key="sampling.precision",

@@ -35,6 +35,7 @@ class Finding:
 
 
 MISMATCH, MISMATCH_EIGHT_BIT = 0.05, 0.5
+"""Mean |lp_old − lp_sampler| in nats per token above which something is wrong: in one precision, and with 8 bits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,7 +84,7 @@ class GroupCache:
             hidden = policy.hidden(tokens, positions, layout)
             last.append(hidden[[span.start + span.prefix - 1 for span in spans]])
             for layer in range(layers):
-                key, value = layout.seen[layer]
+                key, value = (self._kept(x, policy) for x in layout.seen[layer])
                 if len(self.prompt_keys) <= layer:
                     self.prompt_keys.append(key.new_zeros(shape))
                     self.prompt_values.append(value.new_zeros(shape))
@@ -93,6 +93,12 @@ class GroupCache:
                     self.prompt_keys[layer][i, :, : span.prefix] = key[:, inside]
                     self.prompt_values[layer][i, :, : span.prefix] = value[:, inside]
         return torch.cat(last)
+
+    @staticmethod
+    def _kept(x: Tensor, policy: Policy) -> Tensor:
+        """Keys and values in the dtype of products: rotary positions leave keys in float32, autocast would cast them in
+        every step."""
+        return x.to(policy.compute) if policy.compute == torch.bfloat16 else x
 
     def positions(self, slots: Tensor) -> Tensor:
         """Position of the token that each of these slots is about to read."""
@@ -171,7 +177,7 @@ class DecodeLayout:
         groups, kv_heads, width, size = prompt_keys.shape
         rows, length = cache.slots, self._length
         share = query.shape[0] // kv_heads
-        new = query.transpose(0, 1).to(own_keys.dtype)
+        new = query.transpose(0, 1)
         if not self._everyone:
             new = new.new_zeros(rows, *new.shape[1:]).index_copy_(0, live, new)
         by_row = new.reshape(rows, kv_heads, share, size) * spec.scale

@@ -10,6 +10,7 @@ given up with a warning, and the steps run one by one.
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections import deque
@@ -25,6 +26,8 @@ from charter.sampler.draw import choose
 
 LOOK = 16
 """Tokens of every row between two looks of the host."""
+_given_up: list[str] = []
+"""Why graphs are not used in this process, once that has happened."""
 
 
 class GraphedDecoding(Decoding):
@@ -69,7 +72,7 @@ class _Cohort:
         self._cell = torch.zeros((), dtype=torch.long, device=device)
         self._written = self._taken = 0  # tokens of each row: drawn, and looked at
         self._replay: Callable[[], None] | None = None
-        self._capture = device.type == "cuda"
+        self._capture = device.type == "cuda" and not _given_up
         with self._arithmetic():
             self.cache = GroupCache(how.policy, prompts, how.settings.group_size, most)
             first = how.policy.logits(self.cache.last_hidden).repeat_interleave(self.cache.completions, dim=0)
@@ -117,35 +120,63 @@ class _Cohort:
         """One step; where there are graphs, capture it first, and keep the graph if it does what the step does."""
         if self._capture:
             try:
-                self._replay = self._captured()
+                replay = self._captured()
+                self._replay = replay if self._trusted(replay) else None
+            except torch.OutOfMemoryError:
+                raise
             except RuntimeError as error:
-                self._give_up(str(error).splitlines()[0])
+                self._give_up((str(error).splitlines() or ["it could not be captured"])[0])
+            else:
+                if self._replay is None:
+                    self._give_up("it drew other tokens than the step itself")
         (self._replay or self._step)()
 
-    def _captured(self) -> Callable[[], None] | None:
-        """A graph of the step that has drawn the same as the step; the cohort is left where it was."""
+    def _captured(self) -> Callable[[], None]:
+        """A graph of the step; the cohort is left where it is."""
+        device = self._cell.device
         cell = self._cell.clone()
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            self._step()  # libraries make their work spaces in a first call, which a graph cannot hold
-        torch.cuda.current_stream().wait_stream(side)
-        tokens, logprobs = self._tokens.clone(), self._logprobs.clone()
-        self._cell.copy_(cell)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._step()
-        graph.replay()
-        same = torch.equal(tokens, self._tokens) and torch.allclose(logprobs, self._logprobs, atol=1e-3)
-        self._cell.copy_(cell)
-        if not same:
-            self._give_up("it drew other tokens than the step itself")
-            return None
+        with torch.cuda.device(device):
+            here, side = torch.cuda.current_stream(), _side_stream(device)
+            side.wait_stream(here)
+            try:
+                with torch.cuda.stream(side):
+                    self._step()  # libraries make their work spaces in a first call, which a graph cannot hold
+                here.wait_stream(side)
+                graph = torch.cuda.CUDAGraph()
+                # rewards may use the device from a thread of their own meanwhile
+                with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+                    self._step()
+            finally:
+                torch.cuda.set_stream(here)  # a capture that failed stays on its stream
+                here.wait_stream(side)
+                self._cell.copy_(cell)
         return graph.replay
 
+    def _trusted(self, replay: Callable[[], None]) -> bool:
+        """Whether a replay does what the step does from here; the cohort is left where it is."""
+        cell = self._cell.clone()
+        at = (cell + 1)[None]
+
+        def drawn() -> tuple[Tensor, Tensor]:
+            return self._tokens.index_select(1, at), self._logprobs.index_select(1, at)
+
+        self._step()
+        tokens, logprobs = drawn()
+        self._cell.copy_(cell)
+        self._tokens.index_fill_(1, at, -1)  # so that a replay that does nothing is found out
+        self._logprobs.index_fill_(1, at, math.nan)
+        replay()
+        again, told = drawn()
+        same = bool(self._cell == cell + 1) and torch.equal(tokens, again)
+        same = same and torch.allclose(logprobs, told, atol=1e-3, equal_nan=bool(logprobs.isnan().any()))
+        self._cell.copy_(cell)
+        return same
+
     def _give_up(self, why: str) -> None:
+        """Of graphs, in this process: what fails once fails every time."""
         self._capture = False
-        warnings.warn(f"decoding goes on without a CUDA graph: {why}", RuntimeWarning, stacklevel=2)
+        _given_up.append(why)
+        warnings.warn(f"decoding goes on without CUDA graphs: {why}", RuntimeWarning, stacklevel=2)
 
     def take(self) -> Iterator[Row]:
         """Hand each row what was drawn since the last look; yields the rows that ended."""
@@ -182,3 +213,9 @@ class _Cohort:
             )
             self.rows, self._replay = kept, None
         return True
+
+
+@functools.cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """Where steps are captured; one for each device, since libraries keep memory for every stream."""
+    return torch.cuda.Stream(device)

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 
 from charter.errors import DataError
-from charter.model.copies import DecodingCopy, Precision, require
+from charter.model.copies import DecodingCopy, Precision, require_products
 from charter.model.load import Policy
 from charter.protocols import SamplingSettings, Weights
 from charter.sampler.cache import rows_that_fit
@@ -45,7 +45,7 @@ class LocalSampler:
         precision: Literal["model", "int8", "fp8"] = "model",
     ) -> None:
         if precision != "model":
-            require(policy, precision)
+            require_products(policy, precision)
         self._policy = policy
         self._precision: Literal["model", "int8", "fp8"] = precision
         self._copies: dict[Precision, DecodingCopy] = {}
@@ -61,7 +61,8 @@ class LocalSampler:
     async def sample(
         self, prompts: Sequence[Prompt], settings: SamplingSettings, step: int, *, stream: str = "train"
     ) -> AsyncIterator[Group]:
-        """Yield each prompt's Group when its last completion ends; rewards get a turn between any two tokens.
+        """Yield each prompt's Group when its last completion ends; rewards get a turn between any two tokens (on CUDA,
+        any `graphed.LOOK` tokens).
 
         Raises DataError for a prompt that leaves no room for max_new_tokens in the model's positions.
         """
@@ -83,8 +84,11 @@ class LocalSampler:
             partial(self._groups, decoding, [prompts[i] for i in share], [encoded[i] for i in share], step, stream)
             for share in shares
         ]
-        async for group in interleave(parts):
-            yield group
+        try:
+            async for group in interleave(parts):
+                yield group
+        finally:
+            self._copies.pop("bf16", None)  # made quickly; what learns needs the memory, and changes the weights
 
     def _decoder(self, stream: str) -> Policy | DecodingCopy:
         """What decodes: a copy of the weights where one is faster or asked for, made once per version."""
