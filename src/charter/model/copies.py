@@ -51,7 +51,7 @@ class Int8Product:
         zeros = torch.zeros(len(weight), dtype=torch.long)
         with _fbgemm():
             # with fp32 results this kernel takes the scale as float64
-            quantised = torch._make_per_channel_quantized_tensor(rounded, scale.double(), zeros, 0)
+            quantised = torch.ops.aten._make_per_channel_quantized_tensor(rounded, scale.double(), zeros, 0)
             self._packed = torch.ops.quantized.linear_prepack(quantised, None)
         self._bias = None if bias is None else bias.detach().float()
 
@@ -90,7 +90,7 @@ class Fp8Product:
         """`[M, K]` → bfloat16 `[M, N]`."""
         x = x.float()
         scale = _largest(x, 1)[:, None].div_(_FP8)
-        y = torch._scaled_mm(
+        y = torch.ops.aten._scaled_mm(
             (x / scale).to(torch.float8_e4m3fn),
             self._weight,
             scale_a=scale,

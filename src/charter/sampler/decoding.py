@@ -166,7 +166,6 @@ class SideBySide:
         self._sizes = list(sizes)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, spec: AttentionSpec) -> Tensor:
-        parts = (x.split(self._sizes, dim=1) for x in (query, key, value))
-        return torch.cat(
-            [layout.attend(*part, spec) for layout, part in zip(self._layouts, zip(*parts, strict=True), strict=True)]
-        )
+        queries, keys, values = (x.split(self._sizes, dim=1) for x in (query, key, value))
+        parts = zip(self._layouts, queries, keys, values, strict=True)
+        return torch.cat([layout.attend(q, k, v, spec) for layout, q, k, v in parts])

@@ -185,7 +185,9 @@ class _Cohort:
         self._taken = self._written
         eos, most = self._how.policy.chat.eos_ids, self._how.settings.max_new_tokens
         for row, tokens, logprobs in zip(self.rows, drawn, told, strict=True):
-            for token, logprob in zip(tokens, logprobs, strict=True) if row is not None else ():
+            if row is None:
+                continue
+            for token, logprob in zip(tokens, logprobs, strict=True):
                 if not math.isfinite(logprob):
                     raise diverged(self._how.version)
                 row.tokens.append(token)
