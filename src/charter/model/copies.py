@@ -36,6 +36,7 @@ from charter.model.load import Policy
 
 Precision = Literal["bf16", "int8", "fp8"]
 _INT8_TOKEN, _INT8_WEIGHT, _FP8 = 127, 63, 448.0
+_MULTIPLY = "linear_with_input_q_dq_qweight_dq_output_fp32"
 _SMALLEST = 1e-12
 """Of a scale, so that a row of zeros has one."""
 _engine = threading.Lock()
@@ -48,19 +49,23 @@ class Int8Product:
         weight = weight.detach().float()
         scale = _largest(weight, 1).div_(_INT8_WEIGHT)
         rounded = (weight / scale[:, None]).round_().to(torch.int8)
-        zeros = torch.zeros(len(weight), dtype=torch.long)
         with _fbgemm():
-            # with fp32 results this kernel takes the scale as float64
-            quantised = torch.ops.aten._make_per_channel_quantized_tensor(rounded, scale.double(), zeros, 0)
-            self._packed = torch.ops.quantized.linear_prepack(quantised, None)
+            # its own scales of outputs are read one by one when it packs, which takes as long as packing
+            self._packed = torch.ops.quantized.linear_prepack(
+                torch.ops.aten._make_per_tensor_quantized_tensor(rounded, 1.0, 0), None
+            )
+        self._scale = scale
         self._bias = None if bias is None else bias.detach().float()
 
     def __call__(self, x: Tensor) -> Tensor:
         """`[M, K]` → float32 `[M, N]`."""
         x = x.float()
         scale = _largest(x, 1)[:, None].div_(_INT8_TOKEN)
-        multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
-        y = multiply(x / scale, 1.0, _INT8_TOKEN + 1, self._packed).mul_(scale)
+        y = (
+            getattr(torch.ops.quantized, _MULTIPLY)(x / scale, 1.0, _INT8_TOKEN + 1, self._packed)
+            .mul_(scale)
+            .mul_(self._scale)
+        )
         return y if self._bias is None else y.add_(self._bias)
 
 
@@ -141,7 +146,8 @@ def require_products(policy: Policy, precision: Precision) -> None:
         )
     if precision == "int8" and policy.device.type != "cpu":
         raise ModelError(f'{where} runs on a CPU, and this policy is on {policy.device}: use "fp8" or "model"')
-    if precision == "int8" and "fbgemm" not in torch.backends.quantized.supported_engines:
+    here = "fbgemm" in torch.backends.quantized.supported_engines
+    if precision == "int8" and not (here and hasattr(torch.ops.quantized, _MULTIPLY)):
         raise ModelError(f'{where} needs an x86 CPU with AVX2 (torch\'s FBGEMM); use precision = "model"')
     if precision == "fp8" and not _has_fp8(policy.device):
         raise ModelError(
