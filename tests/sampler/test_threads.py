@@ -46,7 +46,13 @@ def test_how_many_loops(rows: int, threads: int, loops: int) -> None:
 
 def test_everything_arrives_and_each_loop_has_its_share_of_the_cores() -> None:
     seen: list[Any] = []
-    found = asyncio.run(gathered([partial(steps, "a", 6, seen), partial(steps, "b", 4, seen)]))
+    both = threading.Barrier(2, timeout=60)  # a part that ended before the other began would leave it its thread
+
+    def together(name: str, count: int) -> Iterator[list[str]]:
+        both.wait()
+        yield from steps(name, count, seen)
+
+    found = asyncio.run(gathered([partial(together, "a", 6), partial(together, "b", 4)]))
     assert sorted(found) == ["a1", "a3", "a5", "b1", "b3"]
     assert [item for item in found if item[0] == "a"] == ["a1", "a3", "a5"]
     own = {name: {thread for n, thread, _ in seen if n == name} for name in "ab"}

@@ -46,7 +46,8 @@ def _built(device: torch.device) -> bool:
     spec = AttentionSpec(layer=0, scale=0.25, window=8, softcap=5.0)
     try:
         with torch.inference_mode(mode=False), torch.enable_grad():
-            FlexLayout([TreeSpan(0, 20, (12, 8))], device, never).attend(query, key, value, spec).sum().backward()
+            out = FlexLayout([TreeSpan(0, 20, (12, 8))], device, never).attend(query, key, value, spec)
+            torch.autograd.grad(out.sum(), (query, key, value))
     except Exception as error:  # noqa: BLE001  (whatever it is, it would come again in the first step)
         _give_up(error)
     return not _failed
