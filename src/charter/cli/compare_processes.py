@@ -14,6 +14,7 @@ from types import FrameType
 
 from charter.cli.compare_child import STOPPED
 from charter.cli.doctor import cores
+from charter.cli.signals import handled_by
 from charter.errors import RunError
 
 
@@ -68,16 +69,8 @@ class Processes:
                 elif number == signal.SIGTERM:
                     child.terminate()  # a Ctrl-C reaches the whole group of processes by itself
 
-        try:
-            before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread: whoever owns the process handles its signals
+        with handled_by(handle):
             yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _stopped(self, name: str) -> RunError:
         return RunError(f"stopped in {name}, everything saved. The same command goes on from there")

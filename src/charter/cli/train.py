@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from charter.cli.signals import handled_by
 
 if TYPE_CHECKING:
     from charter.cli.session import Enough, Outcome, StopRequest
@@ -133,16 +134,8 @@ def stopping(stop: StopRequest) -> Iterator[None]:
         stop.asked = True
         print("\nfinishing this step, then saving; again to stop now", file=sys.stderr, flush=True)
 
-    try:
-        before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: whoever owns the process handles its signals
+    with handled_by(handle):
         yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _refuse_taken(folder: Path, resume: bool) -> None:

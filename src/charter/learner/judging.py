@@ -10,7 +10,7 @@ from torch import Tensor
 
 from charter.learner.plan import Piece
 from charter.model.logprobs import Upstream
-from charter.objectives.rows import Loss, Objective, TokenRows
+from charter.objectives.rows import Objective, TokenRows
 from charter.types import Branch
 
 
@@ -38,9 +38,6 @@ class Judge:
     reference: Tensor | None
     group_tokens: Sequence[int]
     normalizers: Mapping[str, int]
-
-    def __call__(self, rows: TokenRows) -> Loss:
-        return self.objective(rows)
 
     @property
     def _anchors_itself(self) -> bool:

@@ -122,7 +122,7 @@ class LocalLearner:
                 if update == 0:
                     old.append(forwarded.logprobs.detach())
                 rows = judge.rows(forwarded)
-                loss = judge(rows)
+                loss = objective(rows)
                 loss.value.backward()
                 pooled.add(loss, rows)
             metrics |= pooled.metrics() | self.updater.apply(pooled.loss, rate, metrics["skipped"])
@@ -157,7 +157,7 @@ class LocalLearner:
                     self.policy, packed, pieces, objective.temperature, critic=self._critic, judge=judge
                 )
                 rows = judge.rows(forwarded)
-                loss = judge(rows)
+                loss = objective(rows)
                 loss.value.backward()
                 pooled.add(loss, rows)
                 everything.add(loss, rows)
