@@ -1,0 +1,138 @@
+"""Products of few rows: against float64, row by row, and where they are left to torch."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from charter.model import few_rows
+from charter.model.few_rows import LEAST_ROWS, MOST_ROWS, linear
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def called(monkeypatch) -> list[int]:
+    """Lanes of each kernel that ran."""
+    ran: list[int] = []
+    kernels = few_rows._kernels()
+
+    def noting(lanes: int):
+        def run(*words: int) -> None:
+            ran.append(lanes)
+            kernels[lanes](*words)
+
+        return run
+
+    monkeypatch.setattr(few_rows, "_kernels", lambda: {lanes: noting(lanes) for lanes in kernels})
+    return ran
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    rows=st.integers(LEAST_ROWS, MOST_ROWS),
+    inner=st.integers(1, 40).map(lambda n: 4 * n),
+    outputs=st.integers(8, 90),
+    biased=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_it_is_the_product(rows: int, inner: int, outputs: int, biased: bool, seed: int) -> None:
+    x, weight, bias = drawn(rows, inner, seed=seed), drawn(outputs, inner, seed=seed + 1), drawn(outputs)
+    with torch.no_grad():
+        found = linear(x, weight, bias if biased else None)
+    exact = x.double() @ weight.double().T + (bias.double() if biased else 0)
+    assert found.shape == exact.shape
+    # n terms added one after another err by at most n units in the last place of the sum of their magnitudes
+    bound = (x.double().abs() @ weight.double().abs().T + 4) * inner * 2**-24
+    assert ((found.double() - exact).abs() <= bound).all()
+
+
+def test_every_entry_by_hand(called: list[int]) -> None:
+    x = torch.tensor([[1.0, 2.0, 3.0, 4.0], [0.0, -1.0, 0.0, 0.5]])
+    weight = torch.arange(36.0).view(9, 4)  # the ninth output is no multiple of a tile
+    by_hand = [[10 * 4 * n + 20 for n in range(9)], [-2 * n + 0.5 for n in range(9)]]
+    assert linear(x, weight).tolist() == by_hand
+    assert called == [8, 8]
+
+
+@pytest.mark.parametrize("rows", [2, 7, 8, 9, 16, 33, 64])
+def test_a_row_does_not_depend_on_the_others(rows: int) -> None:
+    x, weight = drawn(64, 96), drawn(53, 96)
+    everyone = linear(x, weight)
+    assert torch.equal(linear(x[:rows], weight), everyone[:rows])
+    x[0] = float("nan")
+    beside = linear(x, weight)
+    assert beside[0].isnan().all()
+    assert torch.equal(beside[1:], everyone[1:])
+
+
+def test_which_kernel_runs(called: list[int]) -> None:
+    weight = drawn(48, 32)
+    for rows in (1, 2, 8, 9, 64, 65):
+        linear(drawn(rows, 32), weight)
+    assert called == [8, 8, 16, 16]  # one row, and more than 64, are torch's
+
+
+@pytest.mark.parametrize(
+    ("x", "weight"),
+    [
+        (drawn(4, 32).double(), drawn(48, 32).double()),
+        (drawn(4, 30), drawn(48, 30)),
+        (drawn(4, 32), drawn(32, 48).T),
+        (drawn(4, 32), drawn(3, 32)),
+        (drawn(4, 32), drawn(48, 32).requires_grad_()),
+        (drawn(4, 32).requires_grad_(), drawn(48, 32)),
+    ],
+)
+def test_what_is_left_to_torch(x: Tensor, weight: Tensor, called: list[int]) -> None:
+    assert torch.equal(linear(x, weight), torch.nn.functional.linear(x, weight))
+    assert called == []
+
+
+def test_autocast_and_many_threads_are_left_to_torch(called: list[int]) -> None:
+    x, weight = drawn(4, 32), drawn(48, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert linear(x, weight).dtype == torch.bfloat16
+    torch.set_num_threads(3)
+    linear(x, weight)
+    assert called == []
+
+
+def test_gradients_reach_what_asks_for_them() -> None:
+    x, weight = drawn(4, 32).requires_grad_(), drawn(48, 32).requires_grad_()
+    linear(x, weight).sum().backward()
+    assert x.grad is not None
+    assert torch.allclose(x.grad, weight.detach().sum(0).expand(4, -1), atol=1e-5)
+
+
+def test_inputs_that_are_not_contiguous(called: list[int]) -> None:
+    wide, weight = drawn(12, 64), drawn(48, 32)
+    assert torch.equal(linear(wide[::2, 32:], weight), linear(wide[::2, 32:].contiguous(), weight))
+    assert called == [8, 8]
+
+
+def test_two_threads_at_once() -> None:
+    xs, weight = [drawn(24, 512, seed=s) for s in range(8)], drawn(640, 512)
+    alone = [linear(x, weight) for x in xs]
+
+    def again(x: Tensor) -> Tensor:
+        torch.set_num_threads(1)
+        return linear(x, weight)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert all(map(torch.equal, pool.map(again, xs * 5), alone * 5))
