@@ -32,7 +32,7 @@ _compiling = Lock()
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x `[M, K]`, weight `[N, K]`, bias `[N]` → `[M, N]`, as torch's own `linear`; with few rows by the kernel above."""
+    """x `[M, K]`, weight `[N, K]`, bias `[N]` → `[M, N]`, as torch's `linear`; few rows by the kernel above."""
     if not _applies(x, weight):
         return general(x, weight, bias)
     (rows, inner), outputs = x.shape, len(weight)
@@ -52,7 +52,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _applies(x: Tensor, weight: Tensor) -> bool:
-    """Whether the kernel computes this product. With cores for several threads in one product, torch's own is as fast."""
+    """Whether the kernel computes this product. Where several cores share one, torch's own is as fast."""
     return (
         x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
