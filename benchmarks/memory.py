@@ -66,13 +66,15 @@ def estimate(shape: Shape) -> dict[str, Any]:
 
 
 def with_prompts(memory: Mapping[str, Any], shape: Shape) -> int:
-    """The estimate with the prompts' activations and cache, where the micro-batch has room for them.
+    """The estimate with the prompts' activations and cache.
 
-    explain counts min(micro-batch, completion tokens) of activations; prompts take part up to the micro-batch's size.
+    explain counts min(micro-batch, completion tokens) of activations; together are as many whole groups as fit into a
+    micro-batch, and at least one.
     """
     parts, completions = memory["bytes"], shape.prompts * shape.group * shape.tokens
+    group = (shape.prompt or 0) + shape.group * shape.tokens
     counted = min(memory["micro-batch tokens"], completions)
-    there = min(memory["micro-batch tokens"], completions + shape.prompts * (shape.prompt or 0))
+    there = group * min(shape.prompts, max(1, memory["micro-batch tokens"] // group))
     activations = parts["activations of a micro-batch"] * there // counted
     cache = parts["sampler cache"] * (completions + shape.prompts * (shape.prompt or 0)) // completions
     learning = parts["gradients"] + activations + parts["logits chunk"]

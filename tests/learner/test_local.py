@@ -266,6 +266,11 @@ def test_schedule_by_hand():
 def test_micro_batches_hold_whole_trees_and_cut_only_what_is_too_large():
     plan = microbatches([*TREES, *TREES, *TREES], 12)  # 6 tokens each
     assert [[p.group for p in pieces] for pieces in plan] == [[0, 1], [2]]
+    apart = microbatches([*TREES, *TREES, *TREES], 12, enough=11)
+    assert [[p.group for p in pieces] for pieces in apart] == [[0], [1], [2]]
+    larger_than_enough = microbatches([*TREES, *TREES], 12, enough=5)
+    assert [[forwarded_tokens(p.tree) for p in pieces] for pieces in larger_than_enough] == [[6], [6]]
+    assert microbatches([*TREES, *TREES, *TREES], 12, enough=99) == plan
     cut = microbatches(TREES, 5)  # 3 + 2 and 3 + 1
     assert [[forwarded_tokens(p.tree) for p in pieces] for pieces in cut] == [[5], [4]]
     assert [p.group for pieces in cut for p in pieces] == [0, 0]

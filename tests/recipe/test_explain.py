@@ -148,6 +148,23 @@ def test_the_micro_batch_is_the_learners(model: Path) -> None:
         assert microbatch_tokens(recipe(model), shape, total) == plan.token_budget(policy)
 
 
+def test_what_goes_through_together(model: Path) -> None:
+    from charter.cli import estimate
+    from charter.learner import plan
+
+    assert estimate.ENOUGH_TOKENS == plan.ENOUGH_TOKENS == 1024
+    shape = read_shape(model)
+    assert shape is not None
+    for sampling, learner, tokens in (
+        ({"group_size": 8, "max_new_tokens": 100}, {}, 1024),
+        ({"group_size": 8, "max_new_tokens": 100}, {"device": "cuda:0"}, 16_384),
+        ({"group_size": 8, "max_new_tokens": 100}, {"max_microbatch_tokens": 64}, 64),
+        ({"group_size": 16, "max_new_tokens": 100}, {}, 1600),
+    ):
+        made = recipe(model, sampling=sampling, learner=learner)
+        assert estimate.forward_tokens(made, shape, 10**12) == tokens
+
+
 def test_the_logits_chunk_is_the_models() -> None:
     from charter.cli import estimate
     from charter.model import logprobs

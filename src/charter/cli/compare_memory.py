@@ -10,9 +10,9 @@ from charter.cli.estimate import (
     activation_bytes_per_token,
     cache_bytes_per_token,
     critic_parameters,
+    forward_tokens,
     logits_chunk_bytes,
     lora_parameters,
-    microbatch_tokens,
     models_learning,
     read_shape,
     sampled_tokens,
@@ -116,7 +116,7 @@ def memory_bytes(
     if recipe.lora is not None:
         trained = lora_parameters(recipe.lora, shape)
         weights["policy"] += 4 * trained
-    tokens = min(microbatch_tokens(recipe, shape, total_memory), max(largest_update, 1))
+    tokens = min(forward_tokens(recipe, shape, total_memory), max(largest_update, 1))
     parts: dict[str, int] = {
         "weights": sum(weights.values()),
         "gradients": 4 * trained,

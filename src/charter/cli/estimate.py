@@ -24,6 +24,9 @@ MEMORY_SHARE = 0.3
 
 MOST_MICROBATCH_TOKENS = 16_384
 
+ENOUGH_TOKENS = 1024
+"""Where a forward on a CPU takes up no further group, as in `charter.learner.plan`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
@@ -82,7 +85,7 @@ def memory_parts(recipe: Recipe, shape: Shape, total_memory: int) -> dict[str, i
     # adapters switched off are the reference already
     reference = everything if recipe.needs_reference and not recipe.lora else 0
     critic = critic_parameters(recipe, shape)
-    tokens = microbatch_tokens(recipe, shape, total_memory)
+    tokens = forward_tokens(recipe, shape, total_memory)
     if recipe.samples:
         tokens = min(tokens, sampled_tokens(recipe))
     parts = {
@@ -132,6 +135,15 @@ def microbatch_tokens(recipe: Recipe, shape: Shape, total_memory: int) -> int:
         fitting = max(256, int(MEMORY_SHARE * total_memory / activation_bytes_per_token(recipe, shape)))
         cap = min(MOST_MICROBATCH_TOKENS, 1 << (fitting.bit_length() - 1)) // models_learning(recipe)
     return cap
+
+
+def forward_tokens(recipe: Recipe, shape: Shape, total_memory: int) -> int:
+    """Tokens that go through the model together: as many groups as make enough, or a single larger one."""
+    most = microbatch_tokens(recipe, shape, total_memory)
+    if recipe.learner.device.startswith("cuda"):
+        return most
+    largest = recipe.sampling.group_size * recipe.sampling.max_new_tokens if recipe.samples else 0
+    return min(most, max(ENOUGH_TOKENS, largest))
 
 
 def sampled_tokens(recipe: Recipe) -> int:

@@ -203,7 +203,7 @@ def _memory(recipe: Recipe) -> tuple[dict[str, Any] | None, list[str]]:
     import psutil
 
     from charter.assets import fetched, is_asset
-    from charter.cli.estimate import cache_bytes_per_token, memory_parts, microbatch_tokens, read_shape
+    from charter.cli.estimate import cache_bytes_per_token, forward_tokens, memory_parts, read_shape
 
     folder = Path(recipe.model)
     if not folder.is_dir():
@@ -226,7 +226,7 @@ def _memory(recipe: Recipe) -> tuple[dict[str, Any] | None, list[str]]:
         "bytes": parts,
         "peak_bytes": resident + max(learning, parts.get("sampler cache", 0)),
         "machine_bytes": total,
-        "micro-batch tokens": microbatch_tokens(recipe, shape, total),
+        "micro-batch tokens": forward_tokens(recipe, shape, total),
         "sampler cache bytes per token": cache_bytes_per_token(recipe, shape),
     }
     notes = ["memory counts completions; each prompt adds its own tokens, once per group"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from charter.learner.judging import Forwarded, Judge, branches_of
-from charter.learner.plan import Piece, attention_share, microbatches, token_budget
+from charter.learner.plan import Piece, attention_share, enough_tokens, microbatches, token_budget
 from charter.learner.pooling import Pooled
 from charter.learner.schedule import learning_rate
 from charter.learner.updating import OptimizerSettings, Updater
@@ -98,7 +98,7 @@ class LocalLearner:
         loss or gradient norm is not finite is left out and counted in the metric `skipped`; the moments of AdamW do
         not see it. A batch without trees changes nothing.
         """
-        plan = microbatches(batch.trees, self.microbatch_tokens, self._attention_share, whole=batch.whole)
+        plan = self._cut(batch.trees, whole=batch.whole)
         group_tokens = [sum(sum(branch.mask) for branch in tree.branches) for tree in batch.trees]
         normalizers = _normalizers(batch.totals)
         old: list[Tensor] = []
@@ -142,7 +142,7 @@ class LocalLearner:
         everything = Pooled()
         forwarded_total, norms, skipped = 0, [0.0], 0.0
         for batch in batches:
-            plan = microbatches(batch.trees, self.microbatch_tokens, self._attention_share, whole=batch.whole)
+            plan = self._cut(batch.trees, whole=batch.whole)
             group_tokens = [sum(sum(branch.mask) for branch in tree.branches) for tree in batch.trees]
             normalizers = _normalizers(batch.totals)
             pooled = Pooled()
@@ -179,7 +179,7 @@ class LocalLearner:
             raise ValueError("the learner was made without a critic")
         logprobs: list[list[list[float]]] = [[] for _ in trees]
         values: list[list[list[float]]] = [[] for _ in trees]
-        for pieces in microbatches(trees, self.microbatch_tokens, self._attention_share):
+        for pieces in self._cut(trees):
             packed = PackedTrees.pack([piece.tree for piece in pieces], self.policy.device)
             with torch.no_grad():
                 told = self._forward(self.policy, packed, pieces, temperature, critic=self._critic)
@@ -191,7 +191,7 @@ class LocalLearner:
     def reference_logprobs(self, trees: Sequence[Tree], temperature: float) -> list[list[list[float]]]:
         """Log-probabilities of every branch's tokens under the reference, per tree and branch."""
         rows: list[list[list[float]]] = [[] for _ in trees]
-        for pieces in microbatches(trees, self.microbatch_tokens, self._attention_share):
+        for pieces in self._cut(trees):
             packed = PackedTrees.pack([piece.tree for piece in pieces], self.policy.device)
             _distribute(rows, pieces, self._under_reference(packed, pieces, temperature))
         return rows
@@ -199,6 +199,10 @@ class LocalLearner:
     def use_reference(self, reference: Policy | None) -> None:
         """Hold this policy as the reference from now on; None lets it go."""
         self._reference = reference
+
+    def _cut(self, trees: Sequence[Tree], *, whole: bool = False) -> list[list[Piece]]:
+        enough = enough_tokens(self.policy.device)
+        return microbatches(trees, self.microbatch_tokens, self._attention_share, enough=enough, whole=whole)
 
     def _forward(
         self,

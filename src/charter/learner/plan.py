@@ -15,6 +15,9 @@ from charter.types import Tree
 
 _MEMORY_SHARE = 0.3
 _MOST_TOKENS = 16_384
+ENOUGH_TOKENS = 1024
+"""Of a forward on a CPU, after which another tree starts one of its own: larger ones were no faster, and activations
+are most of the memory (docs/performance.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +29,9 @@ class Piece:
 
 
 def microbatches(
-    trees: Sequence[Tree], budget: int, attention_share: float = 0.0, *, whole: bool = False
+    trees: Sequence[Tree], budget: int, attention_share: float = 0.0, *, enough: int | None = None, whole: bool = False
 ) -> list[list[Piece]]:
-    """Consecutive trees of at most `budget` tokens together.
+    """Consecutive trees of at most `budget` tokens together, and of at most `enough` where that is given.
 
     A tree counts its forwarded tokens, and attention_share for every prefix or branch position that attention lays
     out anew for each branch (see `attention_share`).
@@ -37,13 +40,14 @@ def microbatches(
     repeated, and a single branch is never cut. whole: no tree is cut, however large.
     """
     batches: list[list[Piece]] = []
+    together = min(budget, enough or budget)
     room = 0.0
     for group, tree in enumerate(trees):
         for part in [tree] if whole else _parts(tree, budget, attention_share):
             size = _size(part, attention_share)
             if not batches or size > room:
                 batches.append([])
-                room = budget
+                room = together
             batches[-1].append(Piece(group, part))
             room -= size
     return batches
@@ -97,6 +101,11 @@ def activation_bytes_per_token(config: Any, *, checkpointing: bool = False, elem
     layer = 12 * width + 4 * inner + 4 * heads
     layers = config.num_hidden_layers
     return element_bytes * (layers * width + layer if checkpointing else layers * layer)
+
+
+def enough_tokens(device: torch.device) -> int | None:
+    """What `microbatches` calls enough on this device; None where larger forwards are faster."""
+    return ENOUGH_TOKENS if device.type == "cpu" else None
 
 
 def token_budget(policy: Policy, *, checkpointing: bool = False) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from charter.errors import ModelError
 from charter.learner.local import LearnerState, SharedWeights
-from charter.learner.plan import Piece, attention_share, microbatches, token_budget
+from charter.learner.plan import Piece, attention_share, enough_tokens, microbatches, token_budget
 from charter.learner.pooling import Pooled
 from charter.learner.schedule import learning_rate
 from charter.learner.updating import OptimizerSettings, Updater
@@ -138,7 +138,9 @@ class PreferenceLearner:
 
     def _states(self, trees: Sequence[Tree], *, whole: bool) -> Iterator[tuple[Sequence[Piece], Tensor]]:
         closed = closing_trees(trees)
-        for pieces in microbatches(closed, self.microbatch_tokens, self._attention_share, whole=whole):
+        enough = enough_tokens(self.policy.device)
+        cut = microbatches(closed, self.microbatch_tokens, self._attention_share, enough=enough, whole=whole)
+        for pieces in cut:
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
                 states = closing_states(self.policy, [piece.tree for piece in pieces])
             yield pieces, states
