@@ -1,0 +1,152 @@
+"""Kernels for the CPU at hand, written as LLVM's intermediate representation and compiled when they are first needed.
+
+For the few inner loops of decoding that no library has: `charter.model.few_rows`, `charter.sampler.two_parts`. A kernel
+is a function of pointers to float32 and of whole numbers; it runs without the interpreter's lock. Vectors are of 8 or
+16 floats whatever the machine: LLVM cuts them to its registers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+
+_engines: list[Any] = []
+"""They own the machine code."""
+_compiling = Lock()
+
+
+class Kernel:
+    """The text of one function, written line by line.
+
+    pointers, numbers: names of the arguments, in this order. Values are LLVM's registers and constants, as text.
+    """
+
+    def __init__(self, name: str, pointers: Sequence[str], numbers: Sequence[str] = ()) -> None:
+        self.name = name
+        self.arguments = [*[ctypes.c_void_p] * len(pointers), *[ctypes.c_int64] * len(numbers)]
+        given = ", ".join([*(f"ptr noalias %{name}" for name in pointers), *(f"i64 %{name}" for name in numbers)])
+        self._head = f"define void @{name}({given}) {{\nentry:"
+        self._slots: list[str] = []
+        self._lines: list[str] = []
+        self._count = 0
+
+    @property
+    def source(self) -> str:
+        """All of it; `slot`s stand at the beginning, where LLVM turns them into registers."""
+        return "\n".join([self._head, *self._slots, *self._lines, " ret void\n}"])
+
+    def do(self, line: str) -> None:
+        self._lines.append(f" {line}")
+
+    def let(self, expression: str) -> str:
+        """The value of an instruction."""
+        self.do(f"{(name := self._name())} = {expression}")
+        return name
+
+    def slot(self, kind: str) -> str:
+        """Room for a variable of this type."""
+        self._slots.append(f" {(name := self._name())} = alloca {kind}")
+        return name
+
+    @contextmanager
+    def loop(self, first: str | int, end: str | int, step: int = 1) -> Iterator[str]:
+        """for i in range(first, end, step): what is written inside."""
+        self._count += 1
+        k = self._count
+        self._lines += [
+            f" br label %before{k}\nbefore{k}:\n br label %head{k}\nhead{k}:",
+            f" %i{k} = phi i64 [{first}, %before{k}], [%next{k}, %last{k}]",
+            f" %more{k} = icmp slt i64 %i{k}, {end}\n br i1 %more{k}, label %body{k}, label %after{k}\nbody{k}:",
+        ]
+        yield f"%i{k}"
+        self._lines += [
+            f" br label %last{k}\nlast{k}:\n %next{k} = add i64 %i{k}, {step}\n br label %head{k}\nafter{k}:"
+        ]
+
+    def sum(self, *numbers: str | int) -> str:
+        """Of whole numbers."""
+        total = str(numbers[0])
+        for number in numbers[1:]:
+            total = self.let(f"add i64 {total}, {number}")
+        return total
+
+    def times(self, a: str | int, b: str | int) -> str:
+        return self.let(f"mul i64 {a}, {b}")
+
+    def at(self, pointer: str, index: str | int) -> str:
+        """Address of a float."""
+        return self.let(f"getelementptr float, ptr {pointer}, i64 {index}")
+
+    def load(self, pointer: str, lanes: int = 1) -> str:
+        return self.let(f"load {vector(lanes)}, ptr {pointer}, align 4")
+
+    def store(self, value: str, pointer: str, lanes: int = 1) -> None:
+        self.do(f"store {vector(lanes)} {value}, ptr {pointer}, align 4")
+
+    def broadcast(self, number: str, lanes: int) -> str:
+        """One float in all lanes."""
+        kind = vector(lanes)
+        first = self.let(f"insertelement {kind} poison, float {number}, i32 0")
+        return self.let(f"shufflevector {kind} {first}, {kind} poison, <{lanes} x i32> zeroinitializer")
+
+    def add_product(self, total: str, a: str, b: str, lanes: int) -> None:
+        """total += a · b, total in a slot; rounded once where the machine can."""
+        kind = vector(lanes)
+        before = self.load(total, lanes)
+        after = self.let(f"call {kind} @llvm.fmuladd.v{lanes}f32({kind} {a}, {kind} {b}, {kind} {before})")
+        self.store(after, total, lanes)
+
+    def added_up(self, value: str, lanes: int) -> str:
+        """Sum of all lanes."""
+        return self.let(f"call reassoc float @llvm.vector.reduce.fadd.v{lanes}f32(float 0.0, {vector(lanes)} {value})")
+
+    def fetch(self, pointer: str) -> None:
+        """Bring what lies there into the cache."""
+        self.do(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 3, i32 1)")
+
+    def _name(self) -> str:
+        self._count += 1
+        return f"%v{self._count}"
+
+
+def vector(lanes: int) -> str:
+    """The type of so many floats."""
+    return "float" if lanes == 1 else f"<{lanes} x float>"
+
+
+def compiled(*kernels: Kernel) -> list[Callable[..., None]]:
+    """The kernels as functions of addresses and numbers; takes some tenths of a second."""
+    import llvmlite.binding as llvm
+
+    with _compiling:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        try:
+            features = llvm.get_host_cpu_features().flatten()
+        except RuntimeError:  # not told on every system; the CPU's name implies most
+            features = ""
+        machine = llvm.Target.from_default_triple().create_target_machine(
+            cpu=llvm.get_host_cpu_name(), features=features, opt=3
+        )
+        module = llvm.parse_assembly("\n".join([_INTRINSICS, *(kernel.source for kernel in kernels)]))
+        module.verify()
+        passes = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=1))
+        passes.getModulePassManager().run(module, passes)
+        engine = llvm.create_mcjit_compiler(module, machine)
+        engine.finalize_object()
+        _engines.append(engine)
+        return [
+            ctypes.CFUNCTYPE(None, *kernel.arguments)(engine.get_function_address(kernel.name)) for kernel in kernels
+        ]
+
+
+_INTRINSICS = "\n".join(
+    [
+        "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)\ndeclare float @llvm.sqrt.f32(float)",
+        *(f"declare {v} @llvm.fmuladd.v{n}f32({v}, {v}, {v})" for n, v in ((n, vector(n)) for n in (8, 16))),
+        *(f"declare float @llvm.vector.reduce.fadd.v{n}f32(float, {vector(n)})" for n in (8, 16)),
+    ]
+)
