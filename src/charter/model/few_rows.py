@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import linear as general
 from torch.nn.functional import rms_norm as general_norm
 
-from charter.model.native import Kernel, compiled, vector
+from charter.model.native import Kernel, compiled, serves, vector
 
 LEAST_ROWS, MOST_ROWS = 2, 64
 """Below, torch has a product of a matrix and a vector; above, packing pays."""
@@ -82,6 +82,7 @@ def _few(x: Tensor, weight: Tensor) -> bool:
         and weight.is_contiguous()
         and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
         and not torch.is_autocast_enabled("cpu")
+        and serves()
     )
 
 

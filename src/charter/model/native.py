@@ -8,10 +8,14 @@ is a function of pointers to float32 and of whole numbers; it runs without the i
 from __future__ import annotations
 
 import ctypes
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from threading import Lock
 from typing import Any
+
+import torch
 
 _engines: list[Any] = []
 """They own the machine code."""
@@ -115,6 +119,25 @@ class Kernel:
 def vector(lanes: int) -> str:
     """The type of so many floats."""
     return "float" if lanes == 1 else f"<{lanes} x float>"
+
+
+@cache
+def serves() -> bool:
+    """Whether kernels can be compiled for this machine and give what they should; tried once, with a warning if not."""
+    trial = Kernel("trial", ("x", "y"))
+    total = trial.slot(vector(8))
+    trial.store(trial.load("%y", 8), total, 8)
+    trial.add_product(total, trial.load("%x", 8), trial.load("%x", 8), 8)
+    trial.store(trial.load(total, 8), "%y", 8)
+    x, y = torch.arange(8.0), torch.ones(8)
+    try:
+        compiled(trial)[0](x.data_ptr(), y.data_ptr())
+        reason = "" if torch.equal(y, x * x + 1) else "a kernel computed something else than it should"
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    if reason:
+        warnings.warn(f"decoding goes through torch alone, which is slower: no kernels here ({reason})", stacklevel=2)
+    return not reason
 
 
 def compiled(*kernels: Kernel) -> list[Callable[..., None]]:

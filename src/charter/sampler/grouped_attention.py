@@ -21,7 +21,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from charter.model.native import Kernel, compiled
+from charter.model.native import Kernel, compiled, serves
 
 _LANES = 16
 _AT_ONCE = 4
@@ -65,8 +65,10 @@ def mixed(weights: Tensor, prompt_values: Tensor, own_values: Tensor) -> Tensor:
 
 def _applies(*given: Tensor) -> bool:
     """Whether the kernels compute these; each has the keys or values `[…, D]` behind the first."""
-    return all(x.device.type == "cpu" and x.dtype == torch.float32 and x.stride(-1) == 1 for x in given) and all(
-        x.shape[-1] % _LANES == 0 for x in given[1:]
+    return (
+        all(x.device.type == "cpu" and x.dtype == torch.float32 and x.stride(-1) == 1 for x in given)
+        and all(x.shape[-1] % _LANES == 0 for x in given[1:])
+        and serves()
     )
 
 
