@@ -263,6 +263,17 @@ def test_schedule_by_hand():
     assert learning_rate(OptimizerTable(learning_rate=3.0), 7, 9) == 3.0
 
 
+def test_on_a_cpu_a_forward_takes_up_no_more_trees_than_are_enough(tiny_policy, monkeypatch):
+    from charter.learner import plan
+
+    learner = LocalLearner(tiny_policy("llama"), OptimizerTable(), total_steps=1)
+    trees = [*TREES, *TREES, *TREES]  # 6 tokens each
+    assert len(learner._cut(trees)) == 1
+    monkeypatch.setattr(plan, "ENOUGH_TOKENS", 13)
+    assert [[piece.group for piece in pieces] for pieces in learner._cut(trees)] == [[0, 1], [2]]
+    assert plan.enough_tokens(torch.device("cuda")) is None
+
+
 def test_micro_batches_hold_whole_trees_and_cut_only_what_is_too_large():
     plan = microbatches([*TREES, *TREES, *TREES], 12)  # 6 tokens each
     assert [[p.group for p in pieces] for pieces in plan] == [[0, 1], [2]]

@@ -148,9 +148,11 @@ def test_the_micro_batch_is_the_learners(model: Path) -> None:
         assert microbatch_tokens(recipe(model), shape, total) == plan.token_budget(policy)
 
 
-def test_what_goes_through_together(model: Path) -> None:
+def test_what_goes_through_together(model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from charter.cli import estimate
     from charter.learner import plan
+
+    monkeypatch.setattr(estimate, "NVIDIA", tmp_path / "no such file")
 
     assert estimate.ENOUGH_TOKENS == plan.ENOUGH_TOKENS == 1024
     shape = read_shape(model)
@@ -163,6 +165,12 @@ def test_what_goes_through_together(model: Path) -> None:
     ):
         made = recipe(model, sampling=sampling, learner=learner)
         assert estimate.forward_tokens(made, shape, 10**12) == tokens
+    monkeypatch.setattr(estimate, "NVIDIA", tmp_path)
+    assert estimate.forward_tokens(recipe(model), shape, 10**12) == 16_384
+    assert estimate.forward_tokens(recipe(model, learner={"device": "cpu"}), shape, 10**12) == 1024
+    monkeypatch.setattr(estimate, "NVIDIA", tmp_path / "no such file")
+    for method, tokens in (("sft", 2048), ("dpo", 4096), ("preference", 4096)):  # an example; both answers of a pair
+        assert estimate.forward_tokens(recipe(model).model_copy(update={"method": method}), shape, 10**12) == tokens
 
 
 def test_the_logits_chunk_is_the_models() -> None:

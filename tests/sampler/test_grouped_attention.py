@@ -12,6 +12,15 @@ from charter.sampler import grouped_attention
 from charter.sampler.grouped_attention import mixed, scores
 
 
+@pytest.fixture(autouse=True)
+def as_it_decodes():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        yield
+    torch.set_num_threads(before)
+
+
 def written_out(query: Tensor, prompt_keys: Tensor, own_keys: Tensor) -> Tensor:
     """Every score by itself; query `[R, H, D]`."""
     groups, kv_heads, _, _ = prompt_keys.shape
@@ -58,10 +67,12 @@ def test_both_products(
     store = drawn(2, rows, kv_heads, capacity, size)
     store[:, :, :, length:] = float("nan")  # cells that are not written yet
     own_keys, own_values = store[:, :, :, :length]
+    assert grouped_attention._applies(query, prompt_keys, own_keys) == (size % 16 == 0)
     found = scores(query, prompt_keys, own_keys)
     assert found.shape == (groups, each, kv_heads, share, prompt + length)
     torch.testing.assert_close(found.double(), written_out(query, prompt_keys, own_keys), atol=size * 1e-6, rtol=1e-5)
     weights = torch.softmax(found, -1)
+    assert grouped_attention._applies(weights, prompt_values, own_values) == (size % 16 == 0)
     torch.testing.assert_close(
         mixed(weights, prompt_values, own_values).double(),
         written_out_mix(weights, prompt_values, own_values),
@@ -96,3 +107,19 @@ def test_other_numbers_are_batched(dtype: torch.dtype, monkeypatch: pytest.Monke
     found = scores(query, keys, own)
     assert found.flatten().tolist() == [16.0] * 8
     assert mixed(found, keys, own).flatten().tolist() == [64.0] * 32
+
+
+def test_shapes_that_do_not_belong_together_are_refused() -> None:
+    keys = torch.ones(1, 1, 3, 16)
+    with pytest.raises(ValueError, match="do not make"):
+        scores(torch.ones(2, 1, 32), keys, torch.ones(2, 1, 1, 16))
+    with pytest.raises(ValueError, match="do not make"):
+        mixed(torch.ones(1, 2, 1, 1, 4), keys, torch.ones(2, 1, 2, 16))
+
+
+def test_learning_is_batched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grouped_attention, "_kernels", lambda: pytest.fail("a kernel has no gradient"))
+    with torch.inference_mode(mode=False):
+        query = torch.ones(2, 1, 16, requires_grad=True)
+        (gradient,) = torch.autograd.grad(scores(query, torch.ones(1, 1, 3, 16), torch.ones(2, 1, 1, 16)).sum(), query)
+    assert gradient.flatten().tolist() == [4.0] * 32

@@ -10,7 +10,8 @@ import torch
 
 from charter.errors import DataError
 from charter.learner.local import SharedWeights
-from charter.sampler import local
+from charter.model import few_rows, native
+from charter.sampler import grouped_attention, local
 from charter.sampler.cache import Recording
 from charter.sampler.decoding import SideBySide
 from charter.sampler.local import LocalSampler
@@ -63,6 +64,36 @@ def test_logprobs_are_those_of_the_models_own_forward(tiny_policy, family):
                 start = len(group.prompt_tokens) - 1
                 for t, (token, logprob) in enumerate(zip(rollout.tokens, rollout.logprobs, strict=True)):
                     assert logprob == pytest.approx(expected[start + t, token].item(), abs=2e-5)
+
+
+def test_kernels_draw_what_torch_draws(tiny_policy, monkeypatch):
+    """Padded prompts, rows that end, caches that are packed and that grow: through the kernels, and without them."""
+    policy = tiny_policy("qwen3")  # the family with heads of 16
+    ran = {"products": 0, "attention": 0}
+
+    def counted(name, found):
+        def count(*words):
+            ran[name] += 1
+            return found(*words)
+
+        return count
+
+    products, attention = few_rows._products(), grouped_attention._kernels()
+    monkeypatch.setattr(few_rows, "_products", lambda: {k: counted("products", f) for k, f in products.items()})
+    monkeypatch.setattr(grouped_attention, "_kernels", lambda: [counted("attention", f) for f in attention])
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        by_kernels = draw(policy, PROMPTS, how(max_new_tokens=70))
+        assert min(ran.values()) > 100
+        so_far = dict(ran)
+        monkeypatch.setattr(native, "_compiles", lambda: False)
+        by_torch = draw(policy, PROMPTS, how(max_new_tokens=70))
+    finally:
+        torch.set_num_threads(before)
+    assert ran == so_far
+    assert tokens(by_kernels) == tokens(by_torch)
+    assert len({len(r.tokens) for group in by_torch.values() for r in group.rollouts}) > 5
 
 
 def test_step_stream_and_seed_change_what_is_drawn(tiny_policy):

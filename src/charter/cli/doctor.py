@@ -62,6 +62,7 @@ REQUIREMENTS = (
     Requirement(package="pyarrow", module="pyarrow", least=(17,)),
     Requirement(package="pydantic", module="pydantic", least=(2, 9)),
     Requirement(package="math-verify", module="math_verify", least=(0, 8)),
+    Requirement(package="llvmlite", module="llvmlite", least=(0, 44)),
     Requirement(package="jsonschema", module="jsonschema", least=(4, 23)),
     Requirement(package="reasoning-gym", module="reasoning_gym", least=(0, 1, 20), extra="gym"),
     Requirement(package="peft", module="peft", least=(0, 17), extra="lora"),

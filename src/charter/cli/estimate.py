@@ -25,7 +25,10 @@ MEMORY_SHARE = 0.3
 MOST_MICROBATCH_TOKENS = 16_384
 
 ENOUGH_TOKENS = 1024
-"""Where a forward on a CPU takes up no further group, as in `charter.learner.plan`."""
+"""Most tokens that several groups make together in a forward on a CPU, as in `charter.learner.plan`."""
+
+NVIDIA = Path("/proc/driver/nvidia/version")
+"""Is there where the driver of a GPU is loaded; asking torch would load it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,10 +143,19 @@ def microbatch_tokens(recipe: Recipe, shape: Shape, total_memory: int) -> int:
 def forward_tokens(recipe: Recipe, shape: Shape, total_memory: int) -> int:
     """Tokens that go through the model together: as many groups as make enough, or a single larger one."""
     most = microbatch_tokens(recipe, shape, total_memory)
-    if recipe.learner.device.startswith("cuda"):
+    device = recipe.learner.device
+    if device.startswith("cuda") or (device == "auto" and NVIDIA.exists()):
         return most
-    largest = recipe.sampling.group_size * recipe.sampling.max_new_tokens if recipe.samples else 0
-    return min(most, max(ENOUGH_TOKENS, largest))
+    return min(most, max(ENOUGH_TOKENS, largest_tree(recipe)))
+
+
+def largest_tree(recipe: Recipe) -> int:
+    """Most tokens of what goes through the model in one piece: a group's completions, an example, a pair."""
+    if recipe.samples:
+        return recipe.sampling.group_size * recipe.sampling.max_new_tokens
+    return {"sft": recipe.sft, "dpo": recipe.dpo}.get(recipe.method, recipe.preference).max_tokens * (
+        1 if recipe.method == "sft" else 2
+    )
 
 
 def sampled_tokens(recipe: Recipe) -> int:

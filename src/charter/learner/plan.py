@@ -16,8 +16,8 @@ from charter.types import Tree
 _MEMORY_SHARE = 0.3
 _MOST_TOKENS = 16_384
 ENOUGH_TOKENS = 1024
-"""Of a forward on a CPU, after which another tree starts one of its own: larger ones were no faster, and activations
-are most of the memory (docs/performance.md)."""
+"""Most tokens that several trees make together in a forward on a CPU; a larger tree goes alone. More were no faster on
+two cores, and activations are most of the memory (docs/performance.md)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,15 @@
-"""W x and RMSNorm for the few rows of a decoding step, on one core of a CPU: compiled here, for the machine at hand.
+"""W x and RMSNorm for the few rows of a decoding step, on one core of a CPU, by kernels compiled for the machine.
 
     y[m, n] = Σ_k x[m, k] · W[n, k]                        k in order, one accumulator for each (m, n)
     y[m, k] = w[k] · x[m, k] / sqrt(mean_k x[m, k]² + eps)
 
 A general matrix product packs W before it multiplies, which pays only where W meets many rows. Here the rows are the
 lanes of a vector: a tile of 16 rows and 4 outputs lives in registers, each weight is read once, where it lies, and
-broadcast. Nothing is packed, so nothing has to be packed again after an update, and no weight is held twice.
-Measured on two AVX2 cores with SmolLM2-135M, per core: 16 rows 34 → 60 GFLOP/s, 32 rows 45 → 62 (docs/performance.md).
+broadcast. Nothing is packed, so nothing has to be packed again after an update, and no weight is held twice. What it
+gave when it was measured: docs/performance.md.
 
-What a row gives does not depend on the other rows.
+What a row gives does not depend on the other rows, as long as the kernels compute it: in inference mode, in float32,
+for 2 to 64 rows.
 """
 
 from __future__ import annotations
@@ -22,14 +23,13 @@ from torch import Tensor
 from torch.nn.functional import linear as general
 from torch.nn.functional import rms_norm as general_norm
 
-from charter.model.native import Kernel, compiled, serves, vector
+from charter.model.native import LANES, Kernel, compiled, serves, vector
 
 LEAST_ROWS, MOST_ROWS = 2, 64
 """Below, torch has a product of a matrix and a vector; above, packing pays."""
 _TILES = {8: 8, 16: 4}
-"""Rows of a tile → outputs of a tile: as many accumulators as an AVX2 core's registers hold."""
+"""Rows of a tile → its outputs: 8 accumulators of an AVX2 core's 16 registers, as many as keep its multipliers busy."""
 _UNROLL = 4
-_LANES = 16
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -39,8 +39,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     (rows, inner), outputs = x.shape, len(weight)
     lanes = 8 if rows <= 8 else 16
     padded = -(-rows // lanes) * lanes
-    lying = x.new_zeros(inner, padded) if padded > rows else x.new_empty(inner, padded)
-    lying[:, :rows] = x.T
+    columns = x.new_zeros(inner, padded) if padded > rows else x.new_empty(inner, padded)
+    columns[:, :rows] = x.T
     y = x.new_empty(padded, outputs)
     tile, multiply = _TILES[lanes], _products()[lanes]
     parts = [(0, outputs - outputs % tile)]
@@ -48,13 +48,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         parts.append((outputs - tile, tile))
     for first, count in parts:
         at = x.element_size() * first
-        multiply(lying.data_ptr(), weight.data_ptr() + at * inner, y.data_ptr() + at, inner, padded, outputs, count)
+        multiply(columns.data_ptr(), weight.data_ptr() + at * inner, y.data_ptr() + at, inner, padded, outputs, count)
     return y[:rows] if bias is None else y[:rows].add_(bias)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x `[…, K]`, weight `[K]`: as torch's own, which takes six passes; few rows by the kernel above."""
-    if not (_few(x, weight) and x.dim() == 2 and x.is_contiguous() and x.shape[1] % _LANES == 0):
+    if not (_few(x, weight) and x.is_contiguous() and x.shape[1:] == weight.shape and len(weight) % LANES == 0):
         return general_norm(x, weight.shape, weight, eps)
     y = torch.empty_like(x)
     # a float's bits, since kernels take whole numbers
@@ -64,26 +64,19 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def _applies(x: Tensor, weight: Tensor) -> bool:
-    """Whether the kernel computes this product. Where several cores share one, torch's own is as fast."""
+    """Whether the kernel computes this product."""
     return (
         _few(x, weight)
+        and weight.dim() == 2
+        and x.shape[1] == weight.shape[1]
         and x.shape[1] % _UNROLL == 0
         and len(weight) >= max(_TILES.values())
-        and torch.get_num_threads() <= 2
     )
 
 
 def _few(x: Tensor, weight: Tensor) -> bool:
-    """Whether these are few rows of numbers that kernels know, and no gradient is asked for."""
-    return (
-        x.device.type == "cpu"
-        and x.dtype == weight.dtype == torch.float32
-        and LEAST_ROWS <= len(x) <= MOST_ROWS
-        and weight.is_contiguous()
-        and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
-        and not torch.is_autocast_enabled("cpu")
-        and serves()
-    )
+    """Whether these are few rows of what kernels compute."""
+    return x.dim() == 2 and LEAST_ROWS <= len(x) <= MOST_ROWS and weight.is_contiguous() and serves(x, weight)
 
 
 @cache
@@ -99,23 +92,23 @@ def _norm() -> Callable[..., None]:
 
 def _norm_kernel() -> Kernel:
     """norm(x `[M, K]`, w `[K]`, y `[M, K]`, M, K, bits of eps)."""
-    kernel, kind = Kernel("norm", ("x", "w", "y"), ("M", "K", "eps")), vector(_LANES)
+    kernel, kind = Kernel("norm", ("x", "w", "y"), ("M", "K", "eps")), vector(LANES)
     total = kernel.slot(kind)
     bits = kernel.let("trunc i64 %eps to i32")
     eps, width = kernel.let(f"bitcast i32 {bits} to float"), kernel.let("uitofp i64 %K to float")
     with kernel.loop(0, "%M") as m:
         x, y = (kernel.at(f"%{name}", kernel.times(m, "%K")) for name in "xy")
-        kernel.store("zeroinitializer", total, _LANES)
-        with kernel.loop(0, "%K", _LANES) as k:
-            part = kernel.load(kernel.at(x, k), _LANES)
-            kernel.add_product(total, part, part, _LANES)
-        mean = kernel.let(f"fdiv float {kernel.added_up(kernel.load(total, _LANES), _LANES)}, {width}")
+        kernel.store("zeroinitializer", total, LANES)
+        with kernel.loop(0, "%K", LANES) as k:
+            part = kernel.load(kernel.at(x, k), LANES)
+            kernel.add_product(total, part, part, LANES)
+        mean = kernel.let(f"fdiv float {kernel.added_up(kernel.load(total, LANES), LANES)}, {width}")
         root = kernel.let(f"call float @llvm.sqrt.f32(float {kernel.let(f'fadd float {mean}, {eps}')})")
-        scale = kernel.broadcast(kernel.let(f"fdiv float 1.0, {root}"), _LANES)
-        with kernel.loop(0, "%K", _LANES) as k:
-            part = kernel.let(f"fmul {kind} {kernel.load(kernel.at(x, k), _LANES)}, {scale}")
-            weighed = kernel.let(f"fmul {kind} {part}, {kernel.load(kernel.at('%w', k), _LANES)}")
-            kernel.store(weighed, kernel.at(y, k), _LANES)
+        scale = kernel.broadcast(kernel.let(f"fdiv float 1.0, {root}"), LANES)
+        with kernel.loop(0, "%K", LANES) as k:
+            part = kernel.let(f"fmul {kind} {kernel.load(kernel.at(x, k), LANES)}, {scale}")
+            weighed = kernel.let(f"fmul {kind} {part}, {kernel.load(kernel.at('%w', k), LANES)}")
+            kernel.store(weighed, kernel.at(y, k), LANES)
     return kernel
 
 

@@ -1,8 +1,9 @@
 """Kernels for the CPU at hand, written as LLVM's intermediate representation and compiled when they are first needed.
 
-For the few inner loops of decoding that no library has: `charter.model.few_rows`, `charter.sampler.two_parts`. A kernel
-is a function of pointers to float32 and of whole numbers; it runs without the interpreter's lock. Vectors are of 8 or
-16 floats whatever the machine: LLVM cuts them to its registers.
+For the few inner loops of decoding that no library has: `charter.model.few_rows`,
+`charter.sampler.grouped_attention`. A kernel is a function of addresses and whole numbers; it runs on one core, without
+the interpreter's lock, and checks nothing. Vectors are of 8 or 16 floats whatever the machine: LLVM cuts them to its
+registers.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ from threading import Lock
 from typing import Any
 
 import torch
+from torch import Tensor
 
+LANES = 16
+"""Floats of a vector, where nothing speaks for fewer."""
+MOST_THREADS = 2
+"""Beyond, several cores share a product of torch's, which is then faster than a kernel on one."""
 _engines: list[Any] = []
 """They own the machine code."""
 _compiling = Lock()
@@ -121,22 +127,38 @@ def vector(lanes: int) -> str:
     return "float" if lanes == 1 else f"<{lanes} x float>"
 
 
+def serves(*given: Tensor) -> bool:
+    """Whether kernels may compute with these: float32 on a CPU, in inference mode, with a core to itself."""
+    return (
+        all(x.device.type == "cpu" and x.dtype == torch.float32 for x in given)
+        and torch.is_inference_mode_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and torch.get_num_threads() <= MOST_THREADS
+        and _compiles()
+    )
+
+
 @cache
-def serves() -> bool:
+def _compiles() -> bool:
     """Whether kernels can be compiled for this machine and give what they should; tried once, with a warning if not."""
     trial = Kernel("trial", ("x", "y"))
-    total = trial.slot(vector(8))
-    trial.store(trial.load("%y", 8), total, 8)
-    trial.add_product(total, trial.load("%x", 8), trial.load("%x", 8), 8)
-    trial.store(trial.load(total, 8), "%y", 8)
-    x, y = torch.arange(8.0), torch.ones(8)
+    total = trial.slot(vector(LANES))
+    trial.store(trial.load("%y", LANES), total, LANES)
+    trial.add_product(total, *[trial.load("%x", LANES)] * 2, LANES)
+    whole = trial.added_up(trial.load(total, LANES), LANES)
+    trial.store(trial.let(f"call float @llvm.sqrt.f32(float {whole})"), "%y")
+    x, y = (torch.full((LANES,), value, dtype=torch.float32, device="cpu") for value in (2.0, 5.0))
     try:
         compiled(trial)[0](x.data_ptr(), y.data_ptr())
-        reason = "" if torch.equal(y, x * x + 1) else "a kernel computed something else than it should"
-    except (ImportError, OSError, RuntimeError) as error:
+        reason = "" if y[0] == 12 else "a kernel computed something else than it should"  # √(16 · (2 · 2 + 5))
+    except (ImportError, AttributeError, OSError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {error}"
     if reason:
-        warnings.warn(f"decoding goes through torch alone, which is slower: no kernels here ({reason})", stacklevel=2)
+        warnings.warn(
+            f"decoding goes through torch alone, which is slower: no kernels here ({reason})",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return not reason
 
 
@@ -147,12 +169,9 @@ def compiled(*kernels: Kernel) -> list[Callable[..., None]]:
     with _compiling:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
-        try:
-            features = llvm.get_host_cpu_features().flatten()
-        except RuntimeError:  # not told on every system; the CPU's name implies most
-            features = ""
+        llvm.check_jit_execution()  # raises where no memory may be executed, instead of dying in it
         machine = llvm.Target.from_default_triple().create_target_machine(
-            cpu=llvm.get_host_cpu_name(), features=features, opt=3
+            cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
         )
         module = llvm.parse_assembly("\n".join([_INTRINSICS, *(kernel.source for kernel in kernels)]))
         module.verify()

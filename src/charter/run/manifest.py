@@ -10,7 +10,18 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
-PACKAGES = ("charter", "torch", "transformers", "safetensors", "numpy", "pyarrow", "pydantic", "math-verify", "peft")
+PACKAGES = (
+    "charter",
+    "torch",
+    "transformers",
+    "safetensors",
+    "numpy",
+    "pyarrow",
+    "pydantic",
+    "math-verify",
+    "peft",
+    "llvmlite",
+)
 """Distributions whose version can change a run's numbers."""
 
 

@@ -151,7 +151,7 @@ class GroupCache:
 class DecodeLayout:
     """One new token per live row: it attends to its group's prompt and to its own tokens so far.
 
-    Scores against the prompt are one product per group (all completions at once); the two parts share one softmax.
+    The prompt's keys and values stay where they are, once for all its completions; the two parts share one softmax.
     """
 
     def __init__(self, cache: GroupCache, live: Tensor) -> None:

@@ -21,9 +21,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from charter.model.native import Kernel, compiled, serves
+from charter.model.native import LANES, Kernel, compiled, serves, vector
 
-_LANES = 16
 _AT_ONCE = 4
 """Keys, or values, taken together: as many sums as keep both multipliers of a core busy."""
 
@@ -63,18 +62,23 @@ def mixed(weights: Tensor, prompt_values: Tensor, own_values: Tensor) -> Tensor:
     return to_prompt.reshape(rows, -1, size) + to_own.reshape(rows, -1, size)
 
 
-def _applies(*given: Tensor) -> bool:
-    """Whether the kernels compute these; each has the keys or values `[…, D]` behind the first."""
-    return (
-        all(x.device.type == "cpu" and x.dtype == torch.float32 and x.stride(-1) == 1 for x in given)
-        and all(x.shape[-1] % _LANES == 0 for x in given[1:])
-        and serves()
-    )
+def _applies(left: Tensor, *right: Tensor) -> bool:
+    """Whether the kernels compute the products of scores or weights with keys or values `[…, D]`."""
+    return all(x.stride(-1) == 1 for x in (left, *right)) and not right[0].shape[-1] % LANES and serves(left, *right)
 
 
 def _run(kernel: Callable[..., None], left: Tensor, right: Tensor, out: Tensor) -> None:
-    """left, out: `[B, I, Hkv, S, ·]`, where B of them look at right `[B, Hkv, T, D]`."""
+    """left, out: `[B, I, Hkv, S, ·]`, where B of them look at right `[B, Hkv, T, D]`.
+
+    Raises: ValueError for shapes that do not belong together, since a kernel reads whatever lies there.
+    """
     batch, inner, heads, share, _ = left.shape
+    if (
+        left.shape[:4] != out.shape[:4]
+        or right.shape[:2] != (batch, heads)
+        or {left.shape[4], out.shape[4]} != set(right.shape[2:])
+    ):
+        raise ValueError(f"{[*left.shape]} and {[*right.shape]} do not make {[*out.shape]}")
     numbers = (
         batch, heads, inner, share, right.shape[2], right.shape[3],
         left.stride(0), left.stride(2), left.stride(1), left.stride(3),
@@ -128,36 +132,36 @@ def _several(kernel: Kernel, count: str) -> Iterator[Sequence[str]]:
 def _scores() -> Kernel:
     """out[t] = Σ_d left[d] · right[t, d]."""
     kernel = Kernel("scores", ("left", "right", "out", "numbers"))
-    totals = [kernel.slot(f"<{_LANES} x float>") for _ in range(_AT_ONCE)]
+    totals = [kernel.slot(vector(LANES)) for _ in range(_AT_ONCE)]
     with _everywhere(kernel) as (given, left, right, out):
         for keys in _several(kernel, given["T"]):
             rows = [kernel.at(right, kernel.times(t, given["right_t"])) for t in keys]
             for total in totals[: len(keys)]:
-                kernel.store("zeroinitializer", total, _LANES)
-            with kernel.loop(0, given["D"], _LANES) as d:
-                query = kernel.load(kernel.at(left, d), _LANES)
+                kernel.store("zeroinitializer", total, LANES)
+            with kernel.loop(0, given["D"], LANES) as d:
+                query = kernel.load(kernel.at(left, d), LANES)
                 for total, row in zip(totals, rows, strict=False):
-                    kernel.add_product(total, query, kernel.load(kernel.at(row, d), _LANES), _LANES)
+                    kernel.add_product(total, query, kernel.load(kernel.at(row, d), LANES), LANES)
             for total, t in zip(totals, keys, strict=False):
-                kernel.store(kernel.added_up(kernel.load(total, _LANES), _LANES), kernel.at(out, t))
+                kernel.store(kernel.added_up(kernel.load(total, LANES), LANES), kernel.at(out, t))
     return kernel
 
 
 def _mixed() -> Kernel:
     """out[d] += Σ_t left[t] · right[t, d]."""
-    kernel, kind = Kernel("mixed", ("left", "right", "out", "numbers")), f"<{_LANES} x float>"
+    kernel, kind = Kernel("mixed", ("left", "right", "out", "numbers")), vector(LANES)
     totals = [kernel.slot(kind) for _ in range(_AT_ONCE)]
-    with _everywhere(kernel) as (given, left, right, out), kernel.loop(0, given["D"], _LANES) as d:
+    with _everywhere(kernel) as (given, left, right, out), kernel.loop(0, given["D"], LANES) as d:
         place, column = kernel.at(out, d), kernel.at(right, d)
         for total in totals:
-            kernel.store("zeroinitializer", total, _LANES)
+            kernel.store("zeroinitializer", total, LANES)
         for cells in _several(kernel, given["T"]):
             for total, t in zip(totals, cells, strict=False):
-                weight = kernel.broadcast(kernel.load(kernel.at(left, t)), _LANES)
-                value = kernel.load(kernel.at(column, kernel.times(t, given["right_t"])), _LANES)
-                kernel.add_product(total, weight, value, _LANES)
-        found = kernel.load(place, _LANES)
+                weight = kernel.broadcast(kernel.load(kernel.at(left, t)), LANES)
+                value = kernel.load(kernel.at(column, kernel.times(t, given["right_t"])), LANES)
+                kernel.add_product(total, weight, value, LANES)
+        found = kernel.load(place, LANES)
         for total in totals:
-            found = kernel.let(f"fadd {kind} {found}, {kernel.load(total, _LANES)}")
-        kernel.store(found, place, _LANES)
+            found = kernel.let(f"fadd {kind} {found}, {kernel.load(total, LANES)}")
+        kernel.store(found, place, LANES)
     return kernel
