@@ -56,7 +56,7 @@ def make_module(family: str, seed: int = 0, dtype: Any = None) -> Any:
     config = {
         "llama": lambda: tf.LlamaConfig(**sizes),
         "qwen2": lambda: tf.Qwen2Config(**without_head_dim),
-        "qwen3": lambda: tf.Qwen3Config(**sizes | {"head_dim": 16}),  # so that kernels of 16 lanes take part
+        "qwen3": lambda: tf.Qwen3Config(**sizes),
         "mistral": lambda: tf.MistralConfig(**sizes, **window),
         "gemma": lambda: tf.GemmaConfig(**sizes),
         "gemma2": lambda: tf.Gemma2Config(**sizes, **window),

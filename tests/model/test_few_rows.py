@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from charter.model import few_rows
-from charter.model.few_rows import LEAST_ROWS, MOST_ROWS, linear, rms_norm
+from charter.model.few_rows import LEAST_ROWS, MOST_ROWS, linear
 
 
 @pytest.fixture(autouse=True)
@@ -147,26 +147,3 @@ def test_two_threads_at_once() -> None:
 
     with ThreadPoolExecutor(2) as pool:
         assert all(map(torch.equal, pool.map(again, xs * 5), alone * 5))
-
-
-@settings(deadline=None, max_examples=40)
-@given(rows=st.integers(1, 70), width=st.integers(1, 12).map(lambda n: 8 * n), seed=st.integers(0, 99))
-def test_the_norm(rows: int, width: int, seed: int) -> None:
-    x, weight = 3 * drawn(rows, width, seed=seed), drawn(width, seed=seed + 1)
-    exact = x.double() * (x.double().square().mean(-1, keepdim=True) + 1e-5).rsqrt() * weight.double()
-    torch.testing.assert_close(rms_norm(x, weight, 1e-5).double(), exact, atol=1e-6, rtol=1e-6)
-
-
-def test_the_norm_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    ran: list[tuple[int, ...]] = []
-    kernel = few_rows._norm()
-    monkeypatch.setattr(few_rows, "_norm", lambda: lambda *words: (ran.append(words[3:5]), kernel(*words)))
-    x = torch.tensor([[3.0, -4.0] * 8, [0.0] * 16])
-    # mean of squares 12.5, and eps 3.5: divided by 4; a row of zeros stays one
-    by_hand = [[0.75, -2.0] * 8, [0.0] * 16]
-    assert rms_norm(x, torch.tensor([1.0, 2.0] * 8), 3.5).tolist() == by_hand
-    assert ran == [(2, 16)]
-    heads = drawn(2, 3, 16)  # norms of heads are torch's
-    weight = drawn(16)
-    assert torch.equal(rms_norm(heads, weight, 1e-6), torch.nn.functional.rms_norm(heads, (16,), weight, 1e-6))
-    assert ran == [(2, 16)]

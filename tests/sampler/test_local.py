@@ -11,9 +11,9 @@ import torch
 from charter.errors import DataError
 from charter.learner.local import SharedWeights
 from charter.model import few_rows, native
-from charter.sampler import grouped_attention, local
+from charter.sampler import local
 from charter.sampler.cache import Recording
-from charter.sampler.decoding import SideBySide
+from charter.sampler.decoding import Decoding, SideBySide
 from charter.sampler.local import LocalSampler
 from charter.types import Group, Prompt
 
@@ -68,32 +68,63 @@ def test_logprobs_are_those_of_the_models_own_forward(tiny_policy, family):
 
 def test_kernels_draw_what_torch_draws(tiny_policy, monkeypatch):
     """Padded prompts, rows that end, caches that are packed and that grow: through the kernels, and without them."""
-    policy = tiny_policy("qwen3")  # the family with heads of 16
-    ran = {"products": 0, "attention": 0}
+    policy = tiny_policy("llama")
+    ran: list[int] = []
+    kernels = few_rows._products()
 
-    def counted(name, found):
+    def counted(lanes):
         def count(*words):
-            ran[name] += 1
-            return found(*words)
+            ran.append(lanes)
+            kernels[lanes](*words)
 
         return count
 
-    products, attention = few_rows._products(), grouped_attention._kernels()
-    monkeypatch.setattr(few_rows, "_products", lambda: {k: counted("products", f) for k, f in products.items()})
-    monkeypatch.setattr(grouped_attention, "_kernels", lambda: [counted("attention", f) for f in attention])
+    monkeypatch.setattr(few_rows, "_products", lambda: {lanes: counted(lanes) for lanes in kernels})
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         by_kernels = draw(policy, PROMPTS, how(max_new_tokens=70))
-        assert min(ran.values()) > 100
-        so_far = dict(ran)
+        assert ran.count(16) > 100
+        assert 8 in ran  # when few rows are left
+        so_far = list(ran)
         monkeypatch.setattr(native, "_compiles", lambda: False)
         by_torch = draw(policy, PROMPTS, how(max_new_tokens=70))
     finally:
         torch.set_num_threads(before)
     assert ran == so_far
     assert tokens(by_kernels) == tokens(by_torch)
-    assert len({len(r.tokens) for group in by_torch.values() for r in group.rollouts}) > 5
+    assert len({len(r.tokens) for group in by_torch.values() for r in group.rollouts}) >= 5
+
+
+@pytest.mark.parametrize(
+    ("prompts", "completions", "loops", "shares"),
+    [
+        (4, 8, 2, [[(0, range(8)), (2, range(8))], [(1, range(8)), (3, range(8))]]),
+        (1, 16, 2, [[(0, range(8))], [(0, range(8, 16))]]),
+        (1, 6, 4, [[(0, range(2))], [(0, range(2, 4))], [(0, range(4, 6))]]),  # 6 has no 4 equal parts
+        (2, 4, 4, [[(0, range(2))], [(0, range(2, 4))], [(1, range(2))], [(1, range(2, 4))]]),
+        (3, 5, 4, [[(0, range(5))], [(1, range(5))], [(2, range(5))]]),
+        (0, 4, 2, [[]]),
+    ],
+)
+def test_what_each_loop_writes(prompts, completions, loops, shares):
+    assert local.shares_of(prompts, completions, loops) == shares
+
+
+@pytest.mark.parametrize("loops", [2, 3])
+def test_a_group_that_is_written_by_several_loops_is_the_same_and_comes_whole(tiny_policy, monkeypatch, loops):
+    policy = tiny_policy("llama")
+    monkeypatch.setattr(local, "loops_for", lambda rows, device: 1)
+    alone = draw(policy, PROMPTS[:1], how(group_size=6))
+    monkeypatch.setattr(local, "loops_for", lambda rows, device: loops)
+    ran: list[int] = []
+    run = Decoding.run
+    monkeypatch.setattr(Decoding, "run", lambda self, *words: (ran.append(len(words[1][0])), run(self, *words))[1])
+    together = draw(policy, PROMPTS[:1], how(group_size=6))
+    assert ran == [6 // loops] * loops
+    assert tokens(together) == tokens(alone)
+    assert [rollout.index for rollout in together["p1"].rollouts] == [*range(6)]
+    assert draw(policy, [], how()) == {}
 
 
 def test_step_stream_and_seed_change_what_is_drawn(tiny_policy):

@@ -1,29 +1,25 @@
-"""W x and RMSNorm for the few rows of a decoding step, on one core of a CPU, by kernels compiled for the machine.
+"""W x for the few rows of a decoding step, on one core of a CPU, by kernels compiled for the machine.
 
-    y[m, n] = Σ_k x[m, k] · W[n, k]                        k in order, one accumulator for each (m, n)
-    y[m, k] = w[k] · x[m, k] / sqrt(mean_k x[m, k]² + eps)
+    y[m, n] = Σ_k x[m, k] · W[n, k]          k in order, one accumulator for each (m, n)
 
 A general matrix product packs W before it multiplies, which pays only where W meets many rows. Here the rows are the
 lanes of a vector: a tile of 16 rows and 4 outputs lives in registers, each weight is read once, where it lies, and
 broadcast. Nothing is packed, so nothing has to be packed again after an update, and no weight is held twice. What it
 gave when it was measured: docs/performance.md.
 
-What a row gives does not depend on the other rows, as long as the kernels compute it: in inference mode, in float32,
+What a row gives does not depend on the other rows, as long as a kernel computes it: in inference mode, in float32,
 for 2 to 64 rows.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from functools import cache
 
-import torch
 from torch import Tensor
 from torch.nn.functional import linear as general
-from torch.nn.functional import rms_norm as general_norm
 
-from charter.model.native import LANES, Kernel, compiled, serves, vector
+from charter.model.native import Kernel, compiled, serves, vector
 
 LEAST_ROWS, MOST_ROWS = 2, 64
 """Below, torch has a product of a matrix and a vector; above, packing pays."""
@@ -52,64 +48,23 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return y[:rows] if bias is None else y[:rows].add_(bias)
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x `[…, K]`, weight `[K]`: as torch's own, which takes six passes; few rows by the kernel above."""
-    if not (_few(x, weight) and x.is_contiguous() and x.shape[1:] == weight.shape and len(weight) % LANES == 0):
-        return general_norm(x, weight.shape, weight, eps)
-    y = torch.empty_like(x)
-    # a float's bits, since kernels take whole numbers
-    small = int.from_bytes(struct.pack("<f", eps), "little")
-    _norm()(x.data_ptr(), weight.data_ptr(), y.data_ptr(), *x.shape, small)
-    return y
-
-
 def _applies(x: Tensor, weight: Tensor) -> bool:
     """Whether the kernel computes this product."""
     return (
-        _few(x, weight)
-        and weight.dim() == 2
+        x.dim() == weight.dim() == 2
+        and LEAST_ROWS <= len(x) <= MOST_ROWS
         and x.shape[1] == weight.shape[1]
         and x.shape[1] % _UNROLL == 0
         and len(weight) >= max(_TILES.values())
+        and weight.is_contiguous()
+        and serves(x, weight)
     )
-
-
-def _few(x: Tensor, weight: Tensor) -> bool:
-    """Whether these are few rows of what kernels compute."""
-    return x.dim() == 2 and LEAST_ROWS <= len(x) <= MOST_ROWS and weight.is_contiguous() and serves(x, weight)
 
 
 @cache
 def _products() -> dict[int, Callable[..., None]]:
     """Rows of a tile → kernel."""
     return dict(zip(_TILES, compiled(*(_product(*tile) for tile in _TILES.items())), strict=True))
-
-
-@cache
-def _norm() -> Callable[..., None]:
-    return compiled(_norm_kernel())[0]
-
-
-def _norm_kernel() -> Kernel:
-    """norm(x `[M, K]`, w `[K]`, y `[M, K]`, M, K, bits of eps)."""
-    kernel, kind = Kernel("norm", ("x", "w", "y"), ("M", "K", "eps")), vector(LANES)
-    total = kernel.slot(kind)
-    bits = kernel.let("trunc i64 %eps to i32")
-    eps, width = kernel.let(f"bitcast i32 {bits} to float"), kernel.let("uitofp i64 %K to float")
-    with kernel.loop(0, "%M") as m:
-        x, y = (kernel.at(f"%{name}", kernel.times(m, "%K")) for name in "xy")
-        kernel.store("zeroinitializer", total, LANES)
-        with kernel.loop(0, "%K", LANES) as k:
-            part = kernel.load(kernel.at(x, k), LANES)
-            kernel.add_product(total, part, part, LANES)
-        mean = kernel.let(f"fdiv float {kernel.added_up(kernel.load(total, LANES), LANES)}, {width}")
-        root = kernel.let(f"call float @llvm.sqrt.f32(float {kernel.let(f'fadd float {mean}, {eps}')})")
-        scale = kernel.broadcast(kernel.let(f"fdiv float 1.0, {root}"), LANES)
-        with kernel.loop(0, "%K", LANES) as k:
-            part = kernel.let(f"fmul {kind} {kernel.load(kernel.at(x, k), LANES)}, {scale}")
-            weighed = kernel.let(f"fmul {kind} {part}, {kernel.load(kernel.at('%w', k), LANES)}")
-            kernel.store(weighed, kernel.at(y, k), LANES)
-    return kernel
 
 
 def _product(lanes: int, outputs: int) -> Kernel:

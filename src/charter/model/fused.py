@@ -19,10 +19,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
+from torch.nn.functional import rms_norm, silu
 
 from charter.model.attention import AttentionSpec, Layout
-from charter.model.few_rows import linear, rms_norm
+from charter.model.few_rows import linear
 
 SHAPES = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 """transformers' classes whose layers are the formula above."""
@@ -39,7 +39,7 @@ class _Norm:
     eps: float
 
     def __call__(self, x: Tensor) -> Tensor:
-        return rms_norm(x.to(self.weight.dtype), self.weight, self.eps)
+        return rms_norm(x.to(self.weight.dtype), self.weight.shape, self.weight, self.eps)
 
 
 @dataclass(frozen=True, slots=True)

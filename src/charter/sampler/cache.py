@@ -14,7 +14,6 @@ from torch import Tensor
 from charter.model.attention import AttentionSpec
 from charter.model.load import Policy
 from charter.model.prefix import TreeLayout, TreeSpan
-from charter.sampler.grouped_attention import mixed, scores
 
 _FIRST_CAPACITY = 64
 _MEMORY_SHARE = 0.25
@@ -151,7 +150,7 @@ class GroupCache:
 class DecodeLayout:
     """One new token per live row: it attends to its group's prompt and to its own tokens so far.
 
-    The prompt's keys and values stay where they are, once for all its completions; the two parts share one softmax.
+    Scores against the prompt are one product per group (all completions at once); the two parts share one softmax.
     """
 
     def __init__(self, cache: GroupCache, live: Tensor) -> None:
@@ -175,16 +174,29 @@ class DecodeLayout:
         prompt_keys, prompt_values = cache.prompt_keys[spec.layer], cache.prompt_values[spec.layer]
         self._write(own_keys, key.transpose(0, 1).to(own_keys.dtype))
         self._write(own_values, value.transpose(0, 1).to(own_values.dtype))
-        length = self._length
+        groups, kv_heads, width, size = prompt_keys.shape
+        rows, length = cache.slots, self._length
+        share = query.shape[0] // kv_heads
         new = query.transpose(0, 1)
         if not self._everyone:
-            new = new.new_zeros(cache.slots, *new.shape[1:]).index_copy_(0, live, new)
-        found = scores(new * spec.scale, prompt_keys, own_keys[:, :, :length])
+            new = new.new_zeros(rows, *new.shape[1:]).index_copy_(0, live, new)
+        by_row = new.reshape(rows, kv_heads, share, size) * spec.scale
+        by_group = by_row.view(groups, cache.completions, kv_heads, share, size).transpose(1, 2).flatten(2, 3)
+        with_prompt = by_group @ prompt_keys.transpose(-1, -2)
+        with_prompt = with_prompt.view(groups, kv_heads, cache.completions, share, width).transpose(1, 2)
+        with_own = (by_row @ own_keys[:, :, :length].transpose(-1, -2)).view(
+            groups, cache.completions, kv_heads, share, length
+        )
+        scores = torch.cat([with_prompt, with_own], dim=-1)
         if spec.softcap is not None:
-            found = spec.softcap * torch.tanh(found / spec.softcap)
+            scores = spec.softcap * torch.tanh(scores / spec.softcap)
         if (hidden := self._hidden(spec.window)) is not None:
-            found = found.masked_fill_(hidden, float("-inf"))
-        out = mixed(torch.softmax(found, dim=-1), prompt_values, own_values[:, :, :length]).to(query.dtype)
+            scores = scores.masked_fill_(hidden, float("-inf"))
+        weights = torch.softmax(scores, dim=-1)
+        to_prompt = weights[..., :width].transpose(1, 2).flatten(2, 3) @ prompt_values
+        to_prompt = to_prompt.view(groups, kv_heads, cache.completions, share, size).transpose(1, 2)
+        to_own = weights[..., width:].reshape(rows, kv_heads, share, length) @ own_values[:, :, :length]
+        out = (to_prompt.reshape(rows, -1, size) + to_own.reshape(rows, -1, size)).to(query.dtype)
         return out if self._everyone else out[live]
 
     def _hidden(self, window: int | None) -> Tensor | None:

@@ -62,7 +62,7 @@ class Decoding:
         unfinished = [len(own) for own in rows]
         cohorts: list[_Cohort] = []
         while waiting or cohorts:
-            admitted = self._admitted(len(waiting), sum(cohort.cache.slots for cohort in cohorts))
+            admitted = self._admitted(len(waiting), sum(cohort.cache.slots for cohort in cohorts), len(rows[0]))
             with torch.inference_mode(), self.policy.arithmetic():
                 logits = self._advance(cohorts)
                 if admitted:
@@ -88,10 +88,9 @@ class Decoding:
             yield ended
             cohorts = [cohort for cohort in cohorts if cohort.keep_live()]
 
-    def _admitted(self, waiting: int, slots: int) -> int:
-        """How many groups to admit now. While others decode, only where a quarter of the room is free: attention of
-        many small cohorts is slow."""
-        completions = self.settings.group_size
+    def _admitted(self, waiting: int, slots: int, completions: int) -> int:
+        """How many groups of so many completions to admit now. While others decode, only where a quarter of the room is
+        free: attention of many small cohorts is slow."""
         free = self.room - slots
         if slots and free < max(completions, self.room // 4):
             return 0
@@ -139,7 +138,7 @@ class _Cohort:
     """Groups admitted together. live: rows still being written. slots: of each in the cache."""
 
     def __init__(self, how: Decoding, prompts: Sequence[Sequence[int]], rows: Sequence[Row]) -> None:
-        self.cache = GroupCache(how.policy, prompts, how.settings.group_size, how.settings.max_new_tokens)
+        self.cache = GroupCache(how.policy, prompts, len(rows) // len(prompts), how.settings.max_new_tokens)
         self.live = list(rows)
         self.slots = list(range(len(rows)))
 

@@ -38,7 +38,7 @@ class GraphedDecoding(Decoding):
         unfinished = [len(own) for own in rows]
         cohorts: list[_Cohort] = []
         while waiting or cohorts:
-            admitted = self._admitted(len(waiting), sum(cohort.cache.slots for cohort in cohorts))
+            admitted = self._admitted(len(waiting), sum(cohort.cache.slots for cohort in cohorts), len(rows[0]))
             with torch.inference_mode():
                 if admitted:
                     numbers = [waiting.popleft() for _ in range(admitted)]
@@ -74,7 +74,7 @@ class _Cohort:
         self._replay: Callable[[], None] | None = None
         self._capture = device.type == "cuda" and not _given_up
         with self._arithmetic():
-            self.cache = GroupCache(how.policy, prompts, how.settings.group_size, most)
+            self.cache = GroupCache(how.policy, prompts, len(rows) // len(prompts), most)
             first = how.policy.logits(self.cache.last_hidden).repeat_interleave(self.cache.completions, dim=0)
         self._logprobs = torch.zeros(len(rows), most, dtype=first.dtype, device=device)
         self._draw(first)

@@ -24,6 +24,8 @@ from charter.sampler.graphed import GraphedDecoding
 from charter.sampler.threads import interleave, loops_for
 from charter.types import Group, Prompt, Rollout
 
+Share = Sequence[tuple[int, range]]
+"""(number of a prompt, which of its completions), as many of each."""
 MAX_ROWS = 512
 """Most completions decoded at once; more, or more than fit in memory, are admitted as others end."""
 
@@ -70,23 +72,27 @@ class LocalSampler:
         longest, completions = max(map(len, encoded), default=0), settings.group_size
         room = min(rows_that_fit(self._policy, longest, completions, settings.max_new_tokens), self._max_rows)
         loops = loops_for(min(room, len(prompts) * completions), self._policy.device)
-        loops = max(1, min(loops, len(prompts), room // completions))
+        shares = shares_of(len(prompts), completions, max(1, min(loops, room // completions)))
         on_cuda = self._policy.device.type == "cuda" and self._policy.fused_forward() is not None
         decoding = (GraphedDecoding if on_cuda else Decoding)(
             policy=self._policy,
             decoder=self._decoder(stream),
             settings=settings,
-            room=room // loops,
+            room=room // len(shares),
             version=self._version,
         )
-        shares = [range(i, len(prompts), loops) for i in range(loops)]
-        parts = [
-            partial(self._groups, decoding, [prompts[i] for i in share], [encoded[i] for i in share], step, stream)
-            for share in shares
-        ]
+        parts = [partial(self._written, decoding, prompts, encoded, share, step, stream) for share in shares]
+        rollouts: list[list[Rollout]] = [[] for _ in prompts]
         try:
-            async for group in interleave(parts):
-                yield group
+            async for number, written in interleave(parts):
+                rollouts[number] += written
+                if len(rollouts[number]) == completions:
+                    yield Group(
+                        prompt=prompts[number],
+                        prompt_tokens=encoded[number],
+                        rollouts=tuple(sorted(rollouts[number], key=lambda rollout: rollout.index)),
+                        step=step if stream == "train" else 0,
+                    )
         finally:
             self._copies.pop("bf16", None)  # made quickly; what learns needs the memory, and changes the weights
 
@@ -105,45 +111,54 @@ class LocalSampler:
                 self._copies[precision] = DecodingCopy(policy, precision)
         return self._copies[precision]
 
-    def _groups(
-        self, decoding: Decoding, prompts: Sequence[Prompt], encoded: Sequence[tuple[int, ...]], step: int, stream: str
-    ) -> Iterator[list[Group]]:
-        """The groups that ended in each turn of a loop (often none)."""
+    def _written(
+        self,
+        decoding: Decoding,
+        prompts: Sequence[Prompt],
+        encoded: Sequence[tuple[int, ...]],
+        share: Share,
+        step: int,
+        stream: str,
+    ) -> Iterator[list[tuple[int, list[Rollout]]]]:
+        """What ended in each turn of a loop (often nothing): (number of the prompt, its completions of this share)."""
         rows = [
             [
                 Row(
-                    group=g,
+                    group=place,
                     index=i,
                     uniforms=uniforms(
-                        seed=self._seed, stream=stream, step=step, prompt_id=prompt.id, index=i,
+                        seed=self._seed, stream=stream, step=step, prompt_id=prompts[number].id, index=i,
                         start=0, count=decoding.settings.max_new_tokens,
                     ),
                 )
-                for i in range(decoding.settings.group_size)
+                for i in indices
             ]
-            for g, prompt in enumerate(prompts)
+            for place, (number, indices) in enumerate(share)
         ]  # fmt: skip
-        of_step = step if stream == "train" else 0
-        for ended in decoding.run(encoded, rows):
-            yield [self._group(prompts[g], encoded[g], rows[g], of_step) for g in ended]
+        for ended in decoding.run([encoded[number] for number, _ in share], rows):
+            yield [(share[place][0], [self._rollout(prompts[share[place][0]], row) for row in rows[place]])
+                   for place in ended]  # fmt: skip
 
-    def _group(self, prompt: Prompt, prompt_tokens: tuple[int, ...], rows: Sequence[Row], step: int) -> Group:
-        rollouts: list[Rollout] = []
-        for row in rows:
-            assert row.stop is not None
-            written = row.tokens[:-1] if row.stop == "eos" else row.tokens
-            rollouts.append(
-                Rollout(
-                    prompt_id=prompt.id,
-                    index=row.index,
-                    tokens=tuple(row.tokens),
-                    logprobs=tuple(row.logprobs),
-                    text=self._policy.chat.decode(written),
-                    stop=row.stop,
-                    version=self._version,
-                )
-            )
-        return Group(prompt=prompt, prompt_tokens=prompt_tokens, rollouts=tuple(rollouts), step=step)
+    def _rollout(self, prompt: Prompt, row: Row) -> Rollout:
+        assert row.stop is not None
+        written = row.tokens[:-1] if row.stop == "eos" else row.tokens
+        return Rollout(
+            prompt_id=prompt.id,
+            index=row.index,
+            tokens=tuple(row.tokens),
+            logprobs=tuple(row.logprobs),
+            text=self._policy.chat.decode(written),
+            stop=row.stop,
+            version=self._version,
+        )
+
+
+def shares_of(prompts: int, completions: int, loops: int) -> list[Share]:
+    """What each loop writes: whole groups, or equal parts of them where there are fewer prompts than loops."""
+    parts = max((n for n in range(1, loops // max(1, prompts) + 1) if completions % n == 0), default=1)
+    size = completions // parts
+    everything = [(number, range(at, at + size)) for number in range(prompts) for at in range(0, completions, size)]
+    return [everything[i::loops] for i in range(max(1, min(loops, len(everything))))]
 
 
 def prompt_tokens(policy: Policy, prompt: Prompt, max_new_tokens: int) -> tuple[int, ...]:
