@@ -117,6 +117,7 @@ def test_a_group_that_is_written_by_several_loops_is_the_same_and_comes_whole(ti
     monkeypatch.setattr(local, "loops_for", lambda rows, device: 1)
     alone = draw(policy, PROMPTS[:1], how(group_size=6))
     monkeypatch.setattr(local, "loops_for", lambda rows, device: loops)
+    assert draw(policy, [], how()) == {}
     ran: list[int] = []
     run = Decoding.run
     monkeypatch.setattr(Decoding, "run", lambda self, *words: (ran.append(len(words[1][0])), run(self, *words))[1])
@@ -124,7 +125,6 @@ def test_a_group_that_is_written_by_several_loops_is_the_same_and_comes_whole(ti
     assert ran == [6 // loops] * loops
     assert tokens(together) == tokens(alone)
     assert [rollout.index for rollout in together["p1"].rollouts] == [*range(6)]
-    assert draw(policy, [], how()) == {}
 
 
 def test_step_stream_and_seed_change_what_is_drawn(tiny_policy):
