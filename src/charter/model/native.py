@@ -121,7 +121,7 @@ def vector(lanes: int) -> str:
 
 
 def serves(*given: Tensor) -> bool:
-    """Whether kernels may compute with these: float32 on a CPU, in inference mode, with a core to itself."""
+    """Whether kernels may compute with these: float32 on a CPU, in inference mode, with one or two threads."""
     return (
         all(x.device.type == "cpu" and x.dtype == torch.float32 for x in given)
         and torch.is_inference_mode_enabled()
