@@ -7,7 +7,7 @@ All sides start from the same model and see the same prompts in the same order, 
 rates, group size and limits; TRL's loss is its default, which has the same normaliser. A seed fixes the prompts, so the
 sides are compared seed by seed. What is told of each curve is its area (mean reward over the steps) and the held-out
 accuracy afterwards; differences are against fp32, with 95 % intervals over seeds (Student's t). Runs that are finished
-are kept in --folder and not repeated. Results go to benchmarks/results/curves.json with --store, and the fp32 runs of
+are kept in --folder, without their weights, and not repeated. Results go to benchmarks/results/curves.json with --store, and the fp32 runs of
 the quickstart recipe to quickstart.json too.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,6 +58,7 @@ def run_side(side: str, recipe: Path, seed: int, folder: Path) -> dict[str, Any]
     kept.parent.mkdir(parents=True, exist_ok=True)
     found |= {"recipe": text, "revision": revision()}
     kept.write_text(json.dumps(found) + "\n", encoding="utf-8")
+    shutil.rmtree(place)  # three gigabytes of checkpoints
     return found
 
 

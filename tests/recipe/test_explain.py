@@ -158,18 +158,19 @@ def test_what_goes_through_together(model: Path, monkeypatch: pytest.MonkeyPatch
     shape = read_shape(model)
     assert shape is not None
     for sampling, learner, tokens in (
-        ({"group_size": 8, "max_new_tokens": 100}, {}, 1024),
+        ({"group_size": 8, "max_new_tokens": 100}, {}, 2 * 1024),
+        ({"group_size": 8, "max_new_tokens": 100}, {"max_microbatch_tokens": 2047}, 1024),
         ({"group_size": 8, "max_new_tokens": 100}, {"device": "cuda:0"}, 16_384),
         ({"group_size": 8, "max_new_tokens": 100}, {"max_microbatch_tokens": 64}, 64),
-        ({"group_size": 16, "max_new_tokens": 100}, {}, 1600),
+        ({"group_size": 16, "max_new_tokens": 100}, {}, 2 * 1600),
     ):
         made = recipe(model, sampling=sampling, learner=learner)
         assert estimate.forward_tokens(made, shape, 10**12) == tokens
     monkeypatch.setattr(estimate, "NVIDIA", tmp_path)
     assert estimate.forward_tokens(recipe(model), shape, 10**12) == 16_384
-    assert estimate.forward_tokens(recipe(model, learner={"device": "cpu"}), shape, 10**12) == 1024
+    assert estimate.forward_tokens(recipe(model, learner={"device": "cpu"}), shape, 10**12) == 2 * 1024
     monkeypatch.setattr(estimate, "NVIDIA", tmp_path / "no such file")
-    for method, tokens in (("sft", 2048), ("dpo", 4096), ("preference", 4096)):  # an example; both answers of a pair
+    for method, tokens in (("sft", 4096), ("dpo", 8192), ("preference", 8192)):  # an example; both answers of a pair
         assert estimate.forward_tokens(recipe(model).model_copy(update={"method": method}), shape, 10**12) == tokens
 
 

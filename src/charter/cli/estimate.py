@@ -141,12 +141,14 @@ def microbatch_tokens(recipe: Recipe, shape: Shape, total_memory: int) -> int:
 
 
 def forward_tokens(recipe: Recipe, shape: Shape, total_memory: int) -> int:
-    """Tokens that go through the model together: as many groups as make enough, or a single larger one."""
+    """Tokens whose activations are there together: as many groups as make enough, or a single larger one, and twice
+    that where two forwards run at once (`charter.learner.abreast`)."""
     most = microbatch_tokens(recipe, shape, total_memory)
     device = recipe.learner.device
     if device.startswith("cuda") or (device == "auto" and NVIDIA.exists()):
         return most
-    return min(most, max(ENOUGH_TOKENS, largest_tree(recipe)))
+    one = max(ENOUGH_TOKENS, largest_tree(recipe))
+    return 2 * one if 2 * one <= most and recipe.lora is None else min(one, most)
 
 
 def largest_tree(recipe: Recipe) -> int:

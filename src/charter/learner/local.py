@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from charter.learner.abreast import abreast, run_in_turn
 from charter.learner.judging import Forwarded, Judge, branches_of
 from charter.learner.plan import Piece, attention_share, enough_tokens, microbatches, token_budget
 from charter.learner.pooling import Pooled
@@ -19,7 +21,7 @@ from charter.model.heads import Critic
 from charter.model.load import Policy
 from charter.model.logprobs import token_logprobs
 from charter.model.prefix import PackedTrees, forwarded_tokens
-from charter.objectives.rows import Objective
+from charter.objectives.rows import Loss, Objective, TokenRows
 from charter.types import Batch, Totals, Tree
 
 
@@ -101,34 +103,33 @@ class LocalLearner:
         plan = self._cut(batch.trees, whole=batch.whole)
         group_tokens = [sum(sum(branch.mask) for branch in tree.branches) for tree in batch.trees]
         normalizers = _normalizers(batch.totals)
-        old: list[Tensor] = []
-        reference: list[Tensor | None] = []
+        old: list[Tensor | None] = [None] * len(plan)
+        reference: list[Tensor | None] = [None] * len(plan)
         self._steps += 1
         rate = learning_rate(self._settings, self._steps, self._total)
         metrics: dict[str, float] = {"skipped": 0.0, "learning_rate": rate}
-        for update in range(objective.updates if plan else 0):
+
+        def backward(i: int) -> tuple[Loss, TokenRows]:
+            packed = PackedTrees.pack([piece.tree for piece in plan[i]], self.policy.device)
+            first = old[i] is None
+            if first and objective.needs_reference:
+                reference[i] = self._under_reference(packed, plan[i], objective.temperature)
+            judge = Judge(
+                objective=objective, pieces=plan[i], old=old[i], reference=reference[i],
+                group_tokens=group_tokens, normalizers=normalizers,
+            )  # fmt: skip
+            forwarded = self._forward(self.policy, packed, plan[i], objective.temperature, judge=judge)
+            if first:
+                old[i] = forwarded.logprobs.detach()
+            return _backward(objective, judge.rows(forwarded))
+
+        for _ in range(objective.updates if plan else 0):
             pooled = Pooled()
             self.updater.begin()
-            for i, pieces in enumerate(plan):
-                packed = PackedTrees.pack([piece.tree for piece in pieces], self.policy.device)
-                if update == 0:
-                    needed = objective.needs_reference
-                    reference.append(self._under_reference(packed, pieces, objective.temperature) if needed else None)
-                judge = Judge(
-                    objective=objective, pieces=pieces, old=old[i] if update else None, reference=reference[i],
-                    group_tokens=group_tokens, normalizers=normalizers,
-                )  # fmt: skip
-                forwarded = self._forward(self.policy, packed, pieces, objective.temperature, judge=judge)
-                if update == 0:
-                    old.append(forwarded.logprobs.detach())
-                rows = judge.rows(forwarded)
-                loss = objective(rows)
-                loss.value.backward()
-                pooled.add(loss, rows)
+            for told in self._in_turn(plan, backward):
+                pooled.add(*told)
             metrics |= pooled.metrics() | self.updater.apply(pooled.loss, rate, metrics["skipped"])
-        metrics["tokens/forwarded"] = float(
-            sum(forwarded_tokens(piece.tree) for pieces in plan for piece in pieces) * objective.updates
-        )
+        metrics["tokens/forwarded"] = float(sum(map(_tokens, plan)) * objective.updates)
         return metrics
 
     def learn(self, batches: Sequence[Batch], objective: Objective) -> dict[str, float]:
@@ -144,32 +145,47 @@ class LocalLearner:
         for batch in batches:
             plan = self._cut(batch.trees, whole=batch.whole)
             group_tokens = [sum(sum(branch.mask) for branch in tree.branches) for tree in batch.trees]
-            normalizers = _normalizers(batch.totals)
             pooled = Pooled()
             self.updater.begin()
-            for pieces in plan:
-                packed = PackedTrees.pack([piece.tree for piece in pieces], self.policy.device)
-                judge = Judge(
-                    objective=objective, pieces=pieces, old=None, reference=None,
-                    group_tokens=group_tokens, normalizers=normalizers,
-                )  # fmt: skip
-                forwarded = self._forward(
-                    self.policy, packed, pieces, objective.temperature, critic=self._critic, judge=judge
-                )
-                rows = judge.rows(forwarded)
-                loss = objective(rows)
-                loss.value.backward()
-                pooled.add(loss, rows)
-                everything.add(loss, rows)
-                forwarded_total += sum(forwarded_tokens(piece.tree) for piece in pieces)
-            told = self.updater.apply(pooled.loss, rate, skipped)
-            skipped = told["skipped"]
-            norms.append(told["grad_norm"])
+            work = partial(self._learn_from, plan, objective, group_tokens, _normalizers(batch.totals))
+            for told in self._in_turn(plan, work):
+                pooled.add(*told)
+                everything.add(*told)
+            forwarded_total += sum(map(_tokens, plan))
+            applied = self.updater.apply(pooled.loss, rate, skipped)
+            skipped = applied["skipped"]
+            norms.append(applied["grad_norm"])
         metrics = {"skipped": skipped, "learning_rate": rate, "tokens/forwarded": float(forwarded_total)}
         if batches:
             metrics |= everything.metrics() | {"grad_norm": sum(norms) / len(batches)}
             metrics["loss"] = everything.loss / len(batches)
         return metrics
+
+    def _learn_from(
+        self,
+        plan: Sequence[Sequence[Piece]],
+        objective: Objective,
+        group_tokens: Sequence[int],
+        normalizers: Mapping[str, int],
+        i: int,
+    ) -> tuple[Loss, TokenRows]:
+        """Forward and backward of micro-batch i, of policy and critic."""
+        packed = PackedTrees.pack([piece.tree for piece in plan[i]], self.policy.device)
+        judge = Judge(
+            objective=objective, pieces=plan[i], old=None, reference=None,
+            group_tokens=group_tokens, normalizers=normalizers,
+        )  # fmt: skip
+        forwarded = self._forward(self.policy, packed, plan[i], objective.temperature, critic=self._critic, judge=judge)
+        return _backward(objective, judge.rows(forwarded))
+
+    def _in_turn(
+        self, plan: Sequence[Sequence[Piece]], work: Callable[[int], tuple[Loss, TokenRows]]
+    ) -> list[tuple[Loss, TokenRows]]:
+        """What `work` tells of every micro-batch; two at once where that is faster."""
+        at_once = abreast(list(map(_tokens, plan)), self.microbatch_tokens, self.policy.device)
+        if self._adapters is not None:  # the reference switches them off, for everybody
+            at_once = 1
+        return run_in_turn(len(plan), work, self.updater.named.values(), at_once=at_once)
 
     def assess(
         self, trees: Sequence[Tree], temperature: float
@@ -284,6 +300,17 @@ def _distribute(rows: list[list[list[float]]], pieces: Sequence[Piece], padded: 
     groups = [piece.group for piece in pieces for _ in piece.tree.branches]
     for group, branch, row in zip(groups, branches_of(pieces), padded.tolist(), strict=True):
         rows[group].append(row[: len(branch.tokens)])
+
+
+def _backward(objective: Objective, rows: TokenRows) -> tuple[Loss, TokenRows]:
+    """The loss of these rows; its gradients are added where they belong."""
+    loss = objective(rows)
+    loss.value.backward()
+    return loss, rows
+
+
+def _tokens(pieces: Sequence[Piece]) -> int:
+    return sum(forwarded_tokens(piece.tree) for piece in pieces)
 
 
 def _normalizers(totals: Totals) -> dict[str, int]:

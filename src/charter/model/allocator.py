@@ -13,7 +13,7 @@ import ctypes
 import sys
 from functools import cache
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 """Parameters of mallopt(3) in glibc."""
 _TOP_PAD_BYTES = 64 * 2**20
 
@@ -33,5 +33,6 @@ def keep_freed_memory() -> bool:
         mallopt = libc.mallopt
     except (OSError, AttributeError):
         return False
-    asked = ((_M_TRIM_THRESHOLD, -1), (_M_TOP_PAD, _TOP_PAD_BYTES), (_M_MMAP_MAX, 0))
+    # one heap for all threads: what one of them freed is there for the others
+    asked = ((_M_TRIM_THRESHOLD, -1), (_M_TOP_PAD, _TOP_PAD_BYTES), (_M_MMAP_MAX, 0), (_M_ARENA_MAX, 1))
     return all(mallopt(name, value) == 1 for name, value in asked)

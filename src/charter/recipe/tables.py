@@ -307,8 +307,9 @@ class LearnerTable(Table):
         "Recompute activations in the backward: less memory, about 1/3 more time.", False
     )
     max_microbatch_tokens: PositiveInt | None = described(
-        "Cap on the tokens of one forward; derived from the device's memory if left out. On a CPU several groups "
-        "share a forward up to 1,024 tokens, whatever the cap. Never changes the result.",
+        "Cap on the tokens whose activations are held together; derived from the device's memory if left out. On a "
+        "CPU groups share a forward up to 1,024 tokens, and two forwards run at once where the cap has room for both. "
+        "Never changes the result.",
         None,
         unit="tokens",
     )
