@@ -6,9 +6,9 @@
 All sides start from the same model and see the same prompts in the same order, with the recipe's own reward, learning
 rates, group size and limits; TRL's loss is its default, which has the same normaliser. A seed fixes the prompts, so the
 sides are compared seed by seed. What is told of each curve is its area (mean reward over the steps) and the held-out
-accuracy afterwards; differences are against fp32, with 95 % intervals over seeds (Student's t). Runs that are finished
-are kept in --folder, without their weights, and not repeated. Results go to benchmarks/results/curves.json with --store, and the fp32 runs of
-the quickstart recipe to quickstart.json too.
+accuracy afterwards; differences are against fp32, with 95 % intervals over seeds (Student's t). What a finished run
+told is kept in --folder, and the run not repeated. Results go to benchmarks/results/curves.json with --store, and the
+fp32 runs of the quickstart recipe to quickstart.json too.
 """
 
 from __future__ import annotations
