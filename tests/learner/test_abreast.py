@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from charter.learner import plan
 from charter.learner.abreast import abreast, run_in_turn
-from charter.learner.local import LocalLearner
-from tests.learner.test_law import STILL, make_batch, objective
 
 
 @pytest.fixture(autouse=True)
@@ -95,35 +91,3 @@ def test_a_failure_is_raised_and_nobody_waits_for_it(failing: int) -> None:
     (weight * 3.0).backward()  # no hook is left
     assert weight.grad is not None
     assert weight.grad.item() == 3
-
-
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
-@pytest.mark.parametrize("variant", [{}, {"updates_per_step": 2}, {"kl_coef": 0.1}])
-def test_a_step_is_the_same_to_the_last_bit(
-    tiny_policy: Any, monkeypatch: pytest.MonkeyPatch, kind: str, variant: dict[str, Any]
-) -> None:
-    monkeypatch.setattr(plan, "ENOUGH_TOKENS", 70)
-    batch = make_batch(5, groups=6)
-    found: list[tuple[dict[str, float], list[torch.Tensor]]] = []
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        policy = tiny_policy(kind)
-        reference = tiny_policy(kind, seed=1) if variant.get("kl_coef") else None
-        learner = LocalLearner(policy, STILL, total_steps=1, microbatch_tokens=140, reference=reference)
-        assert len(learner._cut(batch.trees)) > 2
-        names: set[str] = set()
-        weight = next(policy.module.parameters())
-        weight.register_hook(lambda _, names=names: names.add(threading.current_thread().name))
-        caught: list[torch.Tensor] = []
-        apply = learner.updater.apply
-
-        def catch(*given: Any, policy=policy, caught=caught, apply=apply) -> dict[str, float]:
-            caught += [p.grad.clone() for p in policy.module.parameters() if p.grad is not None]
-            return apply(*given)
-
-        learner.updater.apply = catch  # type: ignore[method-assign]
-        found.append((learner.step(batch, objective(**variant)), caught))
-        assert len(names) == threads
-    assert found[0][0] == found[1][0]
-    assert all(map(torch.equal, found[0][1], found[1][1]))
-    assert len(found[0][1]) > 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from charter.learner import plan
 from charter.learner.local import LocalLearner
 from charter.recipe import GrpoTable, OptimizerTable
 from charter.train.grpo import GrpoObjective
@@ -137,3 +139,41 @@ def test_unequal_micro_batches_give_the_token_mean_not_the_mean_of_means(tiny_po
     for budget in (1, 1000):
         loss, _ = loss_and_gradient(tiny_policy("llama"), batch, budget, objective())
         assert loss == pytest.approx(0.4, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("variant", [{}, {"updates_per_step": 2}, {"kl_coef": 0.1}])
+def test_two_micro_batches_at_once_change_no_bit(
+    tiny_policy: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    kind: str,
+    variant: dict[str, Any],
+) -> None:
+    monkeypatch.setattr(plan, "ENOUGH_TOKENS", 70)
+    batch = make_batch(5, groups=6)
+    found: list[tuple[dict[str, float], list[torch.Tensor]]] = []
+    before = torch.get_num_threads()
+    request.addfinalizer(lambda: torch.set_num_threads(before))
+    for threads in (1, 2):  # the second runs two micro-batches at once
+        torch.set_num_threads(threads)
+        policy = tiny_policy(kind)
+        reference = tiny_policy(kind, seed=1) if variant.get("kl_coef") else None
+        learner = LocalLearner(policy, STILL, total_steps=1, microbatch_tokens=140, reference=reference)
+        assert len(learner._cut(batch.trees)) > 2
+        names: set[str] = set()
+        weight = next(policy.module.parameters())
+        weight.register_hook(lambda _, names=names: names.add(threading.current_thread().name))
+        caught: list[torch.Tensor] = []
+        apply = learner.updater.apply
+
+        def catch(*given: Any, policy=policy, caught=caught, apply=apply) -> dict[str, float]:
+            caught += [p.grad.clone() for p in policy.module.parameters() if p.grad is not None]
+            return apply(*given)
+
+        learner.updater.apply = catch  # type: ignore[method-assign]
+        found.append((learner.step(batch, objective(**variant)), caught))
+        assert len(names) == threads
+    assert found[0][0] == found[1][0]
+    assert all(map(torch.equal, found[0][1], found[1][1]))
+    assert len(found[0][1]) > 10
