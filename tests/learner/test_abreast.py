@@ -76,7 +76,10 @@ def test_a_weight_that_a_micro_batch_does_not_touch_waits_for_nobody() -> None:
 def test_a_failure_is_raised_and_nobody_waits_for_it(failing: int) -> None:
     weight = nn.Parameter(torch.zeros(()))
 
+    begun: list[int] = []
+
     def work(i: int) -> None:
+        begun.append(i)
         if i == failing:
             time.sleep(0.02)  # the next one waits already
             raise ZeroDivisionError(f"micro-batch {i}")
@@ -86,6 +89,7 @@ def test_a_failure_is_raised_and_nobody_waits_for_it(failing: int) -> None:
     with pytest.raises(ZeroDivisionError, match=f"micro-batch {failing}"):
         run_in_turn(6, work, [weight], at_once=2)
     assert time.monotonic() - began < 5
+    assert len(begun) <= failing + 3  # what ran beside it, and at most one more
     assert not [t for t in threading.enumerate() if t.name.startswith("charter-learn")]
     weight.grad = None
     (weight * 3.0).backward()  # no hook is left

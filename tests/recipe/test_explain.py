@@ -170,7 +170,7 @@ def test_what_goes_through_together(model: Path, monkeypatch: pytest.MonkeyPatch
     assert estimate.forward_tokens(recipe(model), shape, 10**12) == 16_384
     assert estimate.forward_tokens(recipe(model, learner={"device": "cpu"}), shape, 10**12) == 2 * 1024
     monkeypatch.setattr(estimate, "NVIDIA", tmp_path / "no such file")
-    for method, tokens in (("sft", 4096), ("dpo", 8192), ("preference", 8192)):  # an example; both answers of a pair
+    for method, tokens in (("sft", 4096), ("dpo", 8192), ("preference", 4096)):  # an example; both answers of a pair
         assert estimate.forward_tokens(recipe(model).model_copy(update={"method": method}), shape, 10**12) == tokens
 
 

@@ -148,16 +148,17 @@ def forward_tokens(recipe: Recipe, shape: Shape, total_memory: int) -> int:
     if device.startswith("cuda") or (device == "auto" and NVIDIA.exists()):
         return most
     one = max(ENOUGH_TOKENS, largest_tree(recipe))
-    return 2 * one if 2 * one <= most and recipe.lora is None else min(one, most)
+    abreast = 2 * one <= most and recipe.lora is None and recipe.method != "preference"
+    return 2 * one if abreast else min(one, most)
 
 
 def largest_tree(recipe: Recipe) -> int:
     """Most tokens of what goes through the model in one piece: a group's completions, an example, a pair."""
     if recipe.samples:
         return recipe.sampling.group_size * recipe.sampling.max_new_tokens
-    return {"sft": recipe.sft, "dpo": recipe.dpo}.get(recipe.method, recipe.preference).max_tokens * (
-        1 if recipe.method == "sft" else 2
-    )
+    if recipe.method == "sft":
+        return recipe.sft.max_tokens
+    return 2 * (recipe.dpo if recipe.method == "dpo" else recipe.preference).max_tokens
 
 
 def sampled_tokens(recipe: Recipe) -> int:

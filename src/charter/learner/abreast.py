@@ -52,29 +52,24 @@ def run_in_turn(
 
     def worker() -> None:
         torch.set_num_threads(max(1, everyone // at_once))  # of this thread
-        for i in iter(turns.begin, None):
-            try:
+        try:
+            for i in iter(turns.begin, None):
                 results[i] = work(i)
-            finally:
                 turns.end(i)
+        except BaseException:
+            turns.stop()
+            raise
 
     with turns.kept_by(weights), ThreadPoolExecutor(at_once, thread_name_prefix="charter-learn") as pool:
         try:
             running = [pool.submit(worker) for _ in range(at_once)]
-            failures = [failure for future in running if (failure := _failure(future.exception, turns)) is not None]
+            failures = [failure for future in running if (failure := future.exception()) is not None]
         finally:
             turns.stop()  # nobody waits any more
             torch.set_num_threads(everyone)  # of threads yet to come; this one's never changed
     for failure in sorted(failures, key=lambda failure: isinstance(failure, _StoppedError)):
         raise failure
     return [results[i] for i in range(count)]
-
-
-def _failure(wait: Callable[[], BaseException | None], turns: _Turns) -> BaseException | None:
-    failure = wait()
-    if failure is not None:
-        turns.stop()
-    return failure
 
 
 class _Turns:
