@@ -27,7 +27,10 @@ TREES = [
 def both(policy: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """(through the modules, through the fused forward)."""
     packed = PackedTrees.pack(TREES)
-    slow = policy.hidden(packed.tokens, packed.positions, packed.layout()).detach()
+    slow = policy.module.base_model(
+        input_ids=packed.tokens[None], position_ids=packed.positions[None], attention_mask=None, use_cache=False,
+        packed_layout=packed.layout(),
+    ).last_hidden_state[0].detach()  # fmt: skip
     with torch.inference_mode():
         return slow, policy.hidden(packed.tokens, packed.positions, packed.layout())
 

@@ -27,6 +27,25 @@ def test_a_kernel_by_hand() -> None:
         assert out.item() == sum(i * j + 1 for i in range(n) for j in range(i, n, 2))
 
 
+def test_the_exponential_is_exact_to_two_units_in_the_last_place() -> None:
+    kernel = Kernel("exponentials", ("x", "y"), ("n",))
+    with kernel.loop(0, "%n", 8) as i:
+        kernel.store(kernel.exponential(kernel.load(kernel.at("%x", i), 8), 8), kernel.at("%y", i), 8)
+    x = torch.cat([torch.linspace(-87, 88, 200_000), torch.linspace(-1, 1, 50_000), torch.zeros(8)])
+    y = torch.empty_like(x)
+    compiled(kernel)[0](x.data_ptr(), y.data_ptr(), len(x))
+    exact = x.double().exp()
+    assert ((y.double() - exact).abs() / exact).max() < 2 * 2**-23
+    assert y[-1] == 1
+    odd = torch.tensor([float("-inf"), -1000.0, float("nan"), 1000.0, -87.0, 88.0, 0.0, -0.0])
+    found = torch.empty(8)
+    compiled(kernel)[0](odd.data_ptr(), found.data_ptr(), 8)
+    assert found[0] == found[1] == found[4] < 2e-38
+    assert found[2].isnan()
+    assert found[3] == found[5]
+    assert found[6] == found[7] == 1
+
+
 def test_text_that_is_no_function_is_refused() -> None:
     kernel = Kernel("wrong", ("x",))
     kernel.do("no instruction")

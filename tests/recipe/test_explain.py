@@ -119,33 +119,65 @@ def test_adapters_are_all_that_is_trained(model: Path) -> None:
     assert parts["reference model"] == 0
 
 
+CONFIG = SimpleNamespace(
+    hidden_size=8, intermediate_size=16, num_attention_heads=2, num_key_value_heads=1, head_dim=4, num_hidden_layers=2
+)
+
+
+def make_llama(model: Path) -> None:
+    config = json.loads((model / "config.json").read_text())
+    config |= {"architectures": ["LlamaForCausalLM"], "hidden_act": "silu"}
+    (model / "config.json").write_text(json.dumps(config))
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_the_law_of_activations_is_the_learners(model: Path, checkpointing: bool) -> None:
+@pytest.mark.parametrize("lean", [False, True])
+def test_the_law_of_activations_is_the_learners(model: Path, checkpointing: bool, lean: bool) -> None:
     from charter.learner import plan
 
+    if lean:
+        make_llama(model)
     shape = read_shape(model)
     assert shape is not None
-    made = recipe(model, learner={"activation_checkpointing": checkpointing})
-    config = SimpleNamespace(
-        hidden_size=8, intermediate_size=16, num_attention_heads=2, head_dim=4, num_hidden_layers=2
-    )
-    theirs = plan.activation_bytes_per_token(config, checkpointing=checkpointing, element_bytes=4)
+    made = recipe(model, learner={"activation_checkpointing": checkpointing, "device": "cpu"})
+    theirs = plan.activation_bytes_per_token(CONFIG, lean=lean, checkpointing=checkpointing, element_bytes=4)
     assert activation_bytes_per_token(made, shape) == theirs
+    # layers · (3·8 + 2·16 + 3·8 + 2·4) numbers of 4 bytes
+    assert checkpointing or theirs == (2 * 88 * 4 if lean else 2 * 192 * 4)
 
 
-def test_the_micro_batch_is_the_learners(model: Path) -> None:
+def test_what_is_kept_of_a_llama_depends_on_how_it_is_run(model: Path) -> None:
+    from charter.cli import estimate
+    from charter.model.fused import SHAPES
+
+    assert estimate.LLAMA == SHAPES
+    make_llama(model)
+    shape = read_shape(model)
+    assert shape is not None
+    little, much = 2 * 88, 2 * 192
+    for tables, bytes_per_token in (
+        ({"learner": {"device": "cpu"}}, 4 * little),
+        ({"learner": {"device": "cuda"}}, 4 * much),
+        ({"learner": {"device": "cpu", "dtype": "bfloat16"}}, 2 * much),
+        ({"learner": {"device": "cpu"}, "lora": {"rank": 2}}, 4 * much),
+    ):
+        assert activation_bytes_per_token(recipe(model, **tables), shape) == bytes_per_token
+
+
+@pytest.mark.parametrize("lean", [False, True])
+def test_the_micro_batch_is_the_learners(model: Path, lean: bool) -> None:
     import torch
 
     from charter.learner import plan
 
+    if lean:
+        make_llama(model)
     shape = read_shape(model)
     assert shape is not None
-    config = SimpleNamespace(
-        hidden_size=8, intermediate_size=16, num_attention_heads=2, head_dim=4, num_hidden_layers=2
-    )
+    made = recipe(model, learner={"device": "cpu"})
     for total in (10**5, 10**7, 10**9):
-        policy: Any = SimpleNamespace(compute=torch.float32, config=config, memory_bytes=total)
-        assert microbatch_tokens(recipe(model), shape, total) == plan.token_budget(policy)
+        policy: Any = SimpleNamespace(compute=torch.float32, config=CONFIG, memory_bytes=total, lean=lean)
+        assert microbatch_tokens(made, shape, total) == plan.token_budget(policy)
 
 
 def test_what_goes_through_together(model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from charter.sampler.cache import GroupCache, rows_that_fit
+from charter.sampler.prefill import prefill
 
 
 def test_rows_are_bounded_by_a_quarter_of_the_memory(tiny_policy, monkeypatch):
@@ -18,7 +19,7 @@ def test_rows_are_bounded_by_a_quarter_of_the_memory(tiny_policy, monkeypatch):
 @pytest.fixture
 def cache(tiny_policy):
     with torch.no_grad():
-        return GroupCache(tiny_policy("llama"), [(5, 6, 7), (8, 9), (10,)], 4, 16)
+        return GroupCache(prefill(tiny_policy("llama"), [(5, 6, 7), (8, 9), (10,)]), 4, 16)
 
 
 def test_packing_waits_until_half_of_the_slots_idle(cache):

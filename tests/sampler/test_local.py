@@ -11,10 +11,10 @@ import torch
 from charter.errors import DataError
 from charter.learner.local import SharedWeights
 from charter.model import few_rows, native
-from charter.sampler import local
-from charter.sampler.cache import Recording
+from charter.sampler import decoding, local
 from charter.sampler.decoding import Decoding, SideBySide
 from charter.sampler.local import LocalSampler
+from charter.sampler.prefill import Recording
 from charter.types import Group, Prompt
 
 
@@ -121,8 +121,12 @@ def test_a_group_that_is_written_by_several_loops_is_the_same_and_comes_whole(ti
     ran: list[int] = []
     run = Decoding.run
     monkeypatch.setattr(Decoding, "run", lambda self, *words: (ran.append(len(words[1][0])), run(self, *words))[1])
+    read: list[int] = []
+    real = decoding.prefill
+    monkeypatch.setattr(decoding, "prefill", lambda policy, ids: (read.append(len(ids)), real(policy, ids))[1])
     together = draw(policy, PROMPTS[:1], how(group_size=6))
     assert ran == [6 // loops] * loops
+    assert read == [1]  # once for all loops
     assert tokens(together) == tokens(alone)
     assert [rollout.index for rollout in together["p1"].rollouts] == [*range(6)]
 
@@ -253,6 +257,7 @@ def test_groups_are_admitted_while_others_decode_and_the_room_is_kept(tiny_polic
         return own(tokens, positions, layout)
 
     monkeypatch.setattr(policy, "hidden", hidden)
+    monkeypatch.setattr(decoding, "fit_for_lanes", lambda *_: False)
     monkeypatch.setattr(local, "loops_for", lambda rows, device: 1)
     assert tokens(draw(policy, prompts, settings, max_rows=8)) == together
     assert max(batches) <= 8

@@ -27,13 +27,19 @@ MOST_MICROBATCH_TOKENS = 16_384
 ENOUGH_TOKENS = 1024
 """Most tokens that several groups make together in a forward on a CPU, as in `charter.learner.plan`."""
 
+LLAMA = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
+"""The shapes of `charter.model.fused`."""
+
 NVIDIA = Path("/proc/driver/nvidia/version")
 """Is there where the driver of a GPU is loaded; asking torch would load it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """The numbers of a transformer that memory depends on. tensors: shape of each stored weight by its name."""
+    """The numbers of a transformer that memory depends on.
+
+    llama: whether its layers are those of `charter.model.fused`. tensors: shape of each stored weight by its name.
+    """
 
     layers: int
     width: int
@@ -42,6 +48,7 @@ class Shape:
     kv_heads: int
     head_dim: int
     vocabulary: int
+    llama: bool
     tensors: dict[str, tuple[int, ...]]
 
     @property
@@ -65,6 +72,7 @@ def read_shape(folder: Path) -> Shape | None:
             kv_heads=config.get("num_key_value_heads") or heads,
             head_dim=config.get("head_dim") or width // heads,
             vocabulary=config["vocab_size"],
+            llama=not LLAMA.isdisjoint(config.get("architectures") or ()) and config.get("hidden_act") == "silu",
             tensors={k: v for file in sorted(folder.glob("*.safetensors")) for k, v in _header(file).items()},
         )
     except (OSError, KeyError, ValueError, TypeError):
@@ -127,9 +135,13 @@ def activation_bytes_per_token(recipe: Recipe, shape: Shape) -> int:
 
     Written again rather than imported because that module needs torch; a test holds the two equal.
     """
-    layer = 12 * shape.width + 4 * shape.inner + 4 * shape.heads * shape.head_dim
-    kept = shape.layers * shape.width + layer if recipe.learner.activation_checkpointing else shape.layers * layer
-    return element_bytes(recipe) * kept
+    heads = shape.heads * shape.head_dim
+    layer = 12 * shape.width + 4 * shape.inner + 4 * heads
+    if recipe.learner.activation_checkpointing:
+        return element_bytes(recipe) * (shape.layers * shape.width + layer)
+    if shape.llama and recipe.lora is None and element_bytes(recipe) == 4 and not on_gpu(recipe):
+        layer = 3 * shape.width + 2 * shape.inner + 3 * heads + 2 * shape.kv_heads * shape.head_dim
+    return element_bytes(recipe) * shape.layers * layer
 
 
 def microbatch_tokens(recipe: Recipe, shape: Shape, total_memory: int) -> int:
@@ -144,12 +156,17 @@ def forward_tokens(recipe: Recipe, shape: Shape, total_memory: int) -> int:
     """Tokens whose activations are there together: as many groups as make enough, or a single larger one, and twice
     that where two forwards run at once (`charter.learner.abreast`)."""
     most = microbatch_tokens(recipe, shape, total_memory)
-    device = recipe.learner.device
-    if device.startswith("cuda") or (device == "auto" and NVIDIA.exists()):
+    if on_gpu(recipe):
         return most
     one = max(ENOUGH_TOKENS, largest_tree(recipe))
     abreast = 2 * one <= most and recipe.lora is None and recipe.method != "preference"
     return 2 * one if abreast else min(one, most)
+
+
+def on_gpu(recipe: Recipe) -> bool:
+    """Whether learning will be on a GPU, as far as can be told without asking torch."""
+    device = recipe.learner.device
+    return device.startswith("cuda") or (device == "auto" and NVIDIA.exists())
 
 
 def largest_tree(recipe: Recipe) -> int:

@@ -66,7 +66,7 @@ def attention_share(policy: Policy) -> float:
         getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     )
     layers = config.num_hidden_layers
-    return 2 * width * layers * 4 / activation_bytes_per_token(config)
+    return 2 * width * layers * 4 / activation_bytes_per_token(config, lean=policy.lean)
 
 
 def _windowed(config: Any) -> bool:
@@ -89,17 +89,24 @@ def _parts(tree: Tree, budget: int, share: float) -> list[Tree]:
     ]
 
 
-def activation_bytes_per_token(config: Any, *, checkpointing: bool = False, element_bytes: int = 4) -> int:
+def activation_bytes_per_token(
+    config: Any, *, lean: bool = False, checkpointing: bool = False, element_bytes: int = 4
+) -> int:
     """Activations kept for the backward, per forwarded token.
 
     Per layer about 12 D (norms, residuals, projections), 4 I (gated MLP) and 4 H·d (queries, keys, values after
-    rotation and repetition) elements; with activation checkpointing one D per layer, plus one layer in full.
+    rotation and repetition) elements; with activation checkpointing one D per layer, plus one layer in full. lean: as
+    `charter.model.lean` keeps them, about 3 D (residuals), 2 I and (3 H + 2 Hkv) d.
     """
     width = config.hidden_size
     inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * width
-    heads = config.num_attention_heads * (getattr(config, "head_dim", None) or width // config.num_attention_heads)
-    layer = 12 * width + 4 * inner + 4 * heads
+    head_dim = getattr(config, "head_dim", None) or width // config.num_attention_heads
+    heads = config.num_attention_heads * head_dim
     layers = config.num_hidden_layers
+    if lean and not checkpointing:
+        kv_heads = (getattr(config, "num_key_value_heads", None) or config.num_attention_heads) * head_dim
+        return element_bytes * layers * (3 * width + 2 * inner + 3 * heads + 2 * kv_heads)
+    layer = 12 * width + 4 * inner + 4 * heads
     return element_bytes * (layers * width + layer if checkpointing else layers * layer)
 
 
@@ -111,6 +118,6 @@ def enough_tokens(device: torch.device) -> int | None:
 def token_budget(policy: Policy, *, checkpointing: bool = False) -> int:
     """Forwarded tokens of one micro-batch, derived from the memory of the policy's device."""
     width = 2 if policy.compute == torch.bfloat16 else 4
-    cost = activation_bytes_per_token(policy.config, checkpointing=checkpointing, element_bytes=width)
+    cost = activation_bytes_per_token(policy.config, lean=policy.lean, checkpointing=checkpointing, element_bytes=width)
     budget = max(256, int(_MEMORY_SHARE * policy.memory_bytes / cost))
     return min(_MOST_TOKENS, 1 << (budget.bit_length() - 1))

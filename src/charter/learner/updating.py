@@ -56,6 +56,13 @@ class Updater:
             eps=settings.eps,
             fused=True,
         )
+        # before anything else takes memory, where they would lie between what comes and goes
+        for parameter in self.named.values():
+            self._optimizer.state[parameter] = {
+                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+            }
 
     def begin(self) -> None:
         """Forget gradients."""
@@ -78,11 +85,13 @@ class Updater:
         return {"grad_norm": norm, "skipped": skipped + (not finite)}
 
     def moments(self) -> dict[str, Tensor]:
-        """The optimizer's numbers, as `exp_avg/NAME` and so on."""
+        """The optimizer's numbers, as `exp_avg/NAME` and so on; none before the first update."""
+        if not self.version:
+            return {}
         return {
             f"{key}/{name}": value.detach()
             for name, parameter in self.named.items()
-            for key, value in self._optimizer.state.get(parameter, {}).items()
+            for key, value in self._optimizer.state[parameter].items()
         }
 
     def load(self, tensors: Mapping[str, Tensor], version: int) -> None:

@@ -13,7 +13,7 @@ for 2 to 64 rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 from torch import Tensor
@@ -25,7 +25,7 @@ LEAST_ROWS, MOST_ROWS = 2, 64
 """Below, torch has a product of a matrix and a vector; above, packing pays."""
 _TILES = {8: 8, 16: 4}
 """Rows of a tile → its outputs: 8 accumulators of an AVX2 core's 16 registers, as many as keep its multipliers busy."""
-_UNROLL = 4
+UNROLL = 4
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -54,7 +54,7 @@ def _applies(x: Tensor, weight: Tensor) -> bool:
         x.dim() == weight.dim() == 2
         and LEAST_ROWS <= len(x) <= MOST_ROWS
         and x.shape[1] == weight.shape[1]
-        and x.shape[1] % _UNROLL == 0
+        and x.shape[1] % UNROLL == 0
         and len(weight) >= max(_TILES.values())
         and weight.is_contiguous()
         and serves(x, weight)
@@ -82,15 +82,7 @@ def _product(lanes: int, outputs: int) -> Kernel:
             rows = kernel.at("%x", m)
             for total in totals:
                 kernel.store("zeroinitializer", total, lanes)
-            with kernel.loop(0, "%K", _UNROLL) as first:
-                for k in (kernel.sum(first, u) for u in range(_UNROLL)):
-                    x = kernel.load(kernel.at(rows, kernel.times(k, "%M")), lanes)
-                    for j in outs:
-                        weight = kernel.broadcast(kernel.load(kernel.at(weights[j], k)), lanes)
-                        kernel.add_product(totals[j], x, weight, lanes)
-                soon = kernel.sum(first, ahead)
-                for j in outs:
-                    kernel.fetch(kernel.at(weights[j], soon))
+            multiply(kernel, rows, "%M", weights, "%K", totals, lanes, ahead=ahead)
             corner = kernel.at(kernel.at("%y", kernel.times(m, "%N")), n)
             done = [kernel.load(total, lanes) for total in totals]
             for r in range(lanes):
@@ -99,3 +91,32 @@ def _product(lanes: int, outputs: int) -> Kernel:
                     value = kernel.let(f"extractelement {vector(lanes)} {done[j]}, i32 {r}")
                     kernel.store(value, kernel.at(row, j))
     return kernel
+
+
+def multiply(
+    kernel: Kernel,
+    x: str,
+    stride: str,
+    weights: Sequence[str],
+    count: str,
+    totals: Sequence[str],
+    lanes: int,
+    *,
+    step: str | int = 1,
+    ahead: str | None = None,
+) -> None:
+    """totals[j] += Σ_k x[k · stride] · weights[j][k · step], k below count, a multiple of four.
+
+    x: place of vectors. weights: places of single numbers, broadcast. ahead: how far behind each weight those lie that
+    are wanted next, to be fetched meanwhile.
+    """
+    with kernel.loop(0, count, UNROLL) as first:
+        for k in (kernel.sum(first, u) for u in range(UNROLL)):
+            vectors = kernel.load(kernel.at(x, kernel.times(k, stride)), lanes)
+            at = k if step == 1 else kernel.times(k, step)
+            for total, weight in zip(totals, weights, strict=True):
+                kernel.add_product(total, vectors, kernel.broadcast(kernel.load(kernel.at(weight, at)), lanes), lanes)
+        if ahead is not None:
+            soon = kernel.sum(first, ahead)
+            for weight in weights:
+                kernel.fetch(kernel.at(weight, soon))

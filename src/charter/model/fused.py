@@ -32,7 +32,7 @@ Product = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class _Norm:
+class Norm:
     """RMSNorm: w · x / sqrt(mean(x²) + eps), in float32 or wider."""
 
     weight: Tensor
@@ -43,7 +43,7 @@ class _Norm:
 
 
 @dataclass(frozen=True, slots=True)
-class _Joined:
+class Joined:
     """Linear layers of one input, one behind the other: weight `[ΣN, K]`, bias `[ΣN]` or None."""
 
     parts: tuple[nn.Linear, ...]
@@ -57,85 +57,103 @@ class _Joined:
             self.bias is None or _are_views([part.bias for part in self.parts], self.bias)
         )
 
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """The layers' own: weights, then biases."""
+        weights = tuple(part.weight for part in self.parts)
+        return weights if self.bias is None else (*weights, *(part.bias for part in self.parts))
+
     def __call__(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
+class Layer:
     """A decoder layer. query_norm, key_norm: over each head, where the model has them."""
 
     spec: AttentionSpec
-    before_attention: _Norm
+    before_attention: Norm
     projections: Product
-    query_norm: _Norm | None
-    key_norm: _Norm | None
+    query_norm: Norm | None
+    key_norm: Norm | None
     out: Product
-    before_mlp: _Norm
+    before_mlp: Norm
     gate_up: Product
     down: Product
 
 
 class FusedForward:
-    """The forward of a Llama-shaped module over packed tokens; see `Policy.hidden` for its arguments."""
+    """The forward of a Llama-shaped module over packed tokens; see `Policy.hidden` for its arguments.
+
+    embed, layers, last: what tokens go through. joined: the linear layers of each layer, in the order of the formula.
+    heads, kv_heads: of attention.
+    """
 
     def __init__(self, module: Any) -> None:
         base = module.base_model
         self._module = module
-        self._embed: Tensor = base.embed_tokens.weight
+        self.embed: Tensor = base.embed_tokens.weight
         self._rotary = base.rotary_emb
-        self._last = _norm(base.norm)
-        self._joined = [tuple(map(_join, _linears(layer))) for layer in base.layers]
-        self._layers = [
-            _layer(layer, base.config, joined) for layer, joined in zip(base.layers, self._joined, strict=True)
+        self.last = _norm(base.norm)
+        self.joined = [tuple(map(_join, _linears(layer))) for layer in base.layers]
+        self.layers = [
+            _layer(layer, base.config, joined) for layer, joined in zip(base.layers, self.joined, strict=True)
         ]
         attention = base.layers[0].self_attn
-        self._head_dim = int(attention.head_dim)
-        self._heads = attention.q_proj.out_features // self._head_dim
-        self._kv_heads = attention.k_proj.out_features // self._head_dim
+        self.head_dim = int(attention.head_dim)
+        self.heads = attention.q_proj.out_features // self.head_dim
+        self.kv_heads = attention.k_proj.out_features // self.head_dim
 
     @property
     def whole(self) -> bool:
         """Whether this still speaks for the module: the same linear layers, in the same memory."""
         base = self._module.base_model
-        return self._embed.data_ptr() == base.embed_tokens.weight.data_ptr() and all(
+        return self.embed.data_ptr() == base.embed_tokens.weight.data_ptr() and all(
             kept.parts == now and kept.whole
-            for joined, layer in zip(self._joined, base.layers, strict=True)
+            for joined, layer in zip(self.joined, base.layers, strict=True)
             for kept, now in zip(joined, _linears(layer), strict=True)
         )
 
     @property
     def widths(self) -> frozenset[int]:
         """Lengths of the inputs and outputs of all its products."""
-        return frozenset(size for joined in self._joined for own in joined for size in own.weight.shape)
+        return frozenset(size for joined in self.joined for own in joined for size in own.weight.shape)
 
     def over(self, product: Callable[[Tensor, Tensor | None], Product]) -> FusedForward:
         """The same forward with its linear layers made anew by `product(weight, bias)`; all else is shared."""
         other = copy(self)
-        other._layers = []
-        for layer, joined in zip(self._layers, self._joined, strict=True):
+        other.layers = []
+        for layer, joined in zip(self.layers, self.joined, strict=True):
             projections, out, gate_up, down = (product(own.weight, own.bias) for own in joined)
-            other._layers.append(replace(layer, projections=projections, out=out, gate_up=gate_up, down=down))
+            other.layers.append(replace(layer, projections=projections, out=out, gate_up=gate_up, down=down))
         return other
 
     def __call__(self, tokens: Tensor, positions: Tensor, layout: Layout) -> Tensor:
         """Last hidden states `[T, D]`."""
-        x = self._embed[tokens]
-        cos, sin = (part[0].unsqueeze(1) for part in self._rotary(x[None], positions[None]))
-        rotated = (self._heads + self._kv_heads) * self._head_dim
-        for layer in self._layers:
-            projected = layer.projections(layer.before_attention(x))
-            turned = projected[:, :rotated].unflatten(1, (-1, self._head_dim))
-            value = projected[:, rotated:].unflatten(1, (-1, self._head_dim))
-            if layer.query_norm is not None and layer.key_norm is not None:
-                query, key = turned.split([self._heads, self._kv_heads], dim=1)
-                turned = torch.cat([layer.query_norm(query), layer.key_norm(key)], dim=1)
-            query, key = _rotate(turned, cos, sin).transpose(0, 1).split([self._heads, self._kv_heads])
+        x = self.embed[tokens]
+        cos, sin = self.angles(x, positions)
+        for layer in self.layers:
+            projected = layer.projections(layer.before_attention(x)).unflatten(1, (-1, self.head_dim))
+            turned, value = projected.split([self.heads + self.kv_heads, self.kv_heads], dim=1)
+            turned = rotate(self.normed(turned, layer), cos, sin)
+            query, key = turned.transpose(0, 1).split([self.heads, self.kv_heads])
             seen = layout.attend(query, key, value.transpose(0, 1), layer.spec)
             x = x + layer.out(seen.flatten(1))
             gate, up = layer.gate_up(layer.before_mlp(x)).chunk(2, dim=-1)
             x = x + layer.down(silu(gate).mul_(up))
-        return self._last(x)
+        return self.last(x)
+
+    def angles(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines `[T, 1, D]` of positions `[T]`, in the dtype of x."""
+        cos, sin = self._rotary(x[None], positions[None])
+        return cos[0].unsqueeze(1), sin[0].unsqueeze(1)
+
+    def normed(self, turned: Tensor, layer: Layer) -> Tensor:
+        """Queries and keys `[T, H + Hkv, D]`, after the norms over each head where the model has them."""
+        if layer.query_norm is None or layer.key_norm is None:
+            return turned
+        query, key = turned.split([self.heads, self.kv_heads], dim=1)
+        return torch.cat([layer.query_norm(query), layer.key_norm(key)], dim=1)
 
 
 def fuse(module: Any) -> FusedForward | None:
@@ -164,12 +182,12 @@ def _linears(layer: Any) -> tuple[tuple[nn.Linear, ...], ...]:
     )
 
 
-def _layer(layer: Any, config: Any, joined: Sequence[_Joined]) -> _Layer:
+def _layer(layer: Any, config: Any, joined: Sequence[Joined]) -> Layer:
     attention = layer.self_attn
     projections, out, gate_up, down = joined
     names = ("q_norm", "k_norm")
     query_norm, key_norm = (_norm(getattr(attention, name)) if hasattr(attention, name) else None for name in names)
-    return _Layer(
+    return Layer(
         spec=AttentionSpec(
             layer=int(attention.layer_idx),
             scale=float(attention.scaling),
@@ -194,15 +212,15 @@ def _window(attention: Any, config: Any) -> int | None:
     return getattr(config, "sliding_window", None) if config.model_type == "mistral" else None
 
 
-def _norm(part: Any) -> _Norm:
-    return _Norm(part.weight, float(part.variance_epsilon))
+def _norm(part: Any) -> Norm:
+    return Norm(part.weight, float(part.variance_epsilon))
 
 
-def _join(parts: tuple[nn.Linear, ...]) -> _Joined:
+def _join(parts: tuple[nn.Linear, ...]) -> Joined:
     """Lay the parameters of linear layers behind one another; a layer alone stays where it is."""
     biases = [part.bias for part in parts]
     bias = None if biases[0] is None else _behind(biases)
-    return _Joined(parts, _behind([part.weight for part in parts]), bias)
+    return Joined(parts, _behind([part.weight for part in parts]), bias)
 
 
 def _behind(parameters: Sequence[Tensor]) -> Tensor:
@@ -223,7 +241,7 @@ def _are_views(parameters: Sequence[Tensor], joined: Tensor) -> bool:
     return True
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary positions on `[T, H, D]`: x · cos + (−x₂, x₁) · sin, halves x₁ and x₂."""
     x, half = x.to(cos.dtype), x.shape[-1] // 2
     out = x * cos

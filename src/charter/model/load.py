@@ -24,6 +24,7 @@ from charter.model.allocator import keep_freed_memory
 from charter.model.attention import IMPLEMENTATION, Layout
 from charter.model.chat import ChatFormat
 from charter.model.fused import FusedForward, fuse
+from charter.model.lean import lean_forward
 from charter.model.logprobs import Head
 from charter.model.prefix import PackedTrees
 from charter.types import Branch, Tree
@@ -90,12 +91,16 @@ class Policy:
     def hidden(self, tokens: Tensor, positions: Tensor, layout: Layout) -> Tensor:
         """Last hidden states `[T, D]` of packed tokens `[T]` at `positions` `[T]` under `layout`.
 
-        Where no gradient is asked for, through the fused forward if the model has one.
+        Through the fused forward if the model has one, and with a gradient through the lean one where it serves.
         """
         if not torch.is_grad_enabled():
             fused = self.fused_forward()
             if fused is not None:
                 return fused(tokens, positions, layout)
+        elif self.lean:
+            fused = self.fused_forward()
+            assert fused is not None
+            return lean_forward(fused, tokens, positions, layout)
         return self.module.base_model(
             input_ids=tokens[None],
             position_ids=positions[None],
@@ -103,6 +108,13 @@ class Policy:
             use_cache=False,
             packed_layout=layout,
         ).last_hidden_state[0]
+
+    @property
+    def lean(self) -> bool:
+        """Whether a forward with gradient keeps little (`charter.model.lean`): a fused one, computed in the weights'
+        own dtype, and not in training mode, in which transformers checkpoints whole layers."""
+        plain = self.compute == next(self.module.parameters()).dtype
+        return plain and not self.module.training and self.fused_forward() is not None
 
     def logits(self, hidden: Tensor) -> Tensor:
         """`[N, D]` → float32 (or wider) `[N, V]`."""

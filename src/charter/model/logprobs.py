@@ -105,10 +105,10 @@ class _TokenLogprobs(torch.autograd.Function):
             logits = head.logits(hidden[rows])
             raw = logits if head.softcap is None or formed is None else logits.clone()
             with torch.autocast(hidden.device.type, enabled=False):  # which would round sums over the vocabulary
-                logits = logits.div_(temperature)
+                logits = logits.div_(temperature) if temperature != 1 else logits
                 normaliser = torch.logsumexp(logits, dim=-1)
                 logprobs[rows] = logits.gather(1, targets[rows, None])[:, 0] - normaliser
-                probs = torch.exp(logits - normaliser[:, None])
+                probs = torch.sub(logits, normaliser[:, None]).exp_()
                 entropy[rows] = normaliser - torch.linalg.vecdot(probs, logits)
                 if upstream is not None and formed is not None and expected is not None:
                     expected[rows] = upstream(rows, logprobs[rows])

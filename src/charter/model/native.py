@@ -8,6 +8,8 @@ the machine: LLVM cuts them to its registers.
 from __future__ import annotations
 
 import ctypes
+import math
+import struct
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -99,12 +101,53 @@ class Kernel:
         first = self.let(f"insertelement {kind} poison, float {number}, i32 0")
         return self.let(f"shufflevector {kind} {first}, {kind} poison, <{lanes} x i32> zeroinitializer")
 
+    def whole(self, pointer: str, index: str | int) -> str:
+        """The whole number of 64 bits that stands there."""
+        return self.let(f"load i64, ptr {self.let(f'getelementptr i64, ptr {pointer}, i64 {index}')}")
+
+    def arithmetic(self, name: str, a: str, b: str, lanes: int) -> str:
+        """a ∘ b; name: fadd, fsub, fmul or fdiv."""
+        return self.let(f"{name} {vector(lanes)} {a}, {b}")
+
+    def function(self, name: str, *given: str, lanes: int) -> str:
+        """LLVM's own of this name (sqrt, maxnum, …), lane by lane."""
+        kind = vector(lanes)
+        return self.let(f"call {kind} @llvm.{name}.v{lanes}f32({', '.join(f'{kind} {one}' for one in given)})")
+
+    def number(self, value: float, lanes: int) -> str:
+        """A constant in all lanes."""
+        return f"<{', '.join([f'float {_bits(value)}'] * lanes)}>"
+
+    def chosen(self, condition: str, a: str, b: str, lanes: int) -> str:
+        """a where the condition holds, b elsewhere; condition: an i1 with its type, for all lanes or for each."""
+        kind = vector(lanes)
+        return self.let(f"select {condition}, {kind} {a}, {kind} {b}")
+
+    def exponential(self, x: str, lanes: int) -> str:
+        """e^x to two units in the last place: e^r · 2^n with |r| ≤ ln 2 / 2; below -87 and above 88 as there.
+
+        The polynomial is the Taylor series of e^r up to r⁷.
+        """
+        kind, whole = vector(lanes), f"<{lanes} x i32>"
+        for test, limit in (("olt", -87), ("ogt", 88)):  # written so that a NaN stays one
+            bound = self.number(limit, lanes)
+            outside = self.let(f"fcmp {test} {kind} {x}, {bound}")
+            x = self.chosen(f"<{lanes} x i1> {outside}", bound, x, lanes)
+        n = self.function("rint", self.arithmetic("fmul", x, self.number(1 / math.log(2), lanes), lanes), lanes=lanes)
+        high = 0.693359375  # ln 2 in two parts: products with the first, of 10 bits, are exact
+        r = self.function("fmuladd", n, self.number(-high, lanes), x, lanes=lanes)
+        r = self.function("fmuladd", n, self.number(high - math.log(2), lanes), r, lanes=lanes)
+        total = self.number(1 / math.factorial(7), lanes)
+        for power in range(6, -1, -1):
+            total = self.function("fmuladd", total, r, self.number(1 / math.factorial(power), lanes), lanes=lanes)
+        exponent = self.let(f"freeze {whole} {self.let(f'fptosi {kind} {n} to {whole}')}")
+        biased = self.let(f"add {whole} {exponent}, <{', '.join(['i32 127'] * lanes)}>")
+        bits = self.let(f"shl {whole} {biased}, <{', '.join(['i32 23'] * lanes)}>")
+        return self.arithmetic("fmul", total, self.let(f"bitcast {whole} {bits} to {kind}"), lanes)
+
     def add_product(self, total: str, a: str, b: str, lanes: int) -> None:
         """total += a · b, total in a slot; rounded once where the machine can."""
-        kind = vector(lanes)
-        before = self.load(total, lanes)
-        after = self.let(f"call {kind} @llvm.fmuladd.v{lanes}f32({kind} {a}, {kind} {b}, {kind} {before})")
-        self.store(after, total, lanes)
+        self.store(self.function("fmuladd", a, b, self.load(total, lanes), lanes=lanes), total, lanes)
 
     def fetch(self, pointer: str) -> None:
         """Bring what lies there into the cache."""
@@ -177,9 +220,21 @@ def compiled(*kernels: Kernel) -> list[Callable[..., None]]:
         ]
 
 
+def _bits(value: float) -> str:
+    """A float as LLVM writes it exactly: the bits of the double that equals it."""
+    (double,) = struct.unpack("<Q", struct.pack("<d", struct.unpack("<f", struct.pack("<f", value))[0]))
+    return f"0x{double:016X}"
+
+
+_FUNCTIONS = {"fmuladd": 3, "maxnum": 2, "minnum": 2, "sqrt": 1, "rint": 1}
+"""Name → arguments."""
 _INTRINSICS = "\n".join(
     [
         "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)",
-        *(f"declare {v} @llvm.fmuladd.v{n}f32({v}, {v}, {v})" for n, v in ((n, vector(n)) for n in (8, 16))),
+        *(
+            f"declare {vector(n)} @llvm.{name}.v{n}f32({', '.join([vector(n)] * arguments)})"
+            for name, arguments in _FUNCTIONS.items()
+            for n in (8, 16)
+        ),
     ]
 )

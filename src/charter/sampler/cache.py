@@ -13,12 +13,10 @@ from torch import Tensor
 
 from charter.model.attention import AttentionSpec
 from charter.model.load import Policy
-from charter.model.prefix import TreeLayout, TreeSpan
+from charter.sampler.prefill import Prefill
 
 _FIRST_CAPACITY = 64
 _MEMORY_SHARE = 0.25
-PREFILL_TOKENS = 4096
-"""Most prompt tokens in one prefill forward (a single longer prompt still goes through whole)."""
 
 
 def rows_that_fit(policy: Policy, prompt_tokens: int, completions: int, max_new_tokens: int) -> int:
@@ -34,32 +32,25 @@ def rows_that_fit(policy: Policy, prompt_tokens: int, completions: int, max_new_
 class GroupCache:
     """Keys and values of N prompts, each continued by G completions that are at the same position t.
 
+    prompts: become this cache's own.
     prompt_keys, prompt_values: per layer `[N, Hkv, P, D]`, padded to the longest prompt.
     own_keys, own_values: per layer `[N · G, Hkv, capacity, D]`, of which the first t are filled.
     """
 
-    def __init__(self, policy: Policy, prompts: Sequence[Sequence[int]], completions: int, max_new_tokens: int) -> None:
-        device = policy.device
+    def __init__(self, prompts: Prefill, completions: int, max_new_tokens: int) -> None:
         self.completions = completions
         self.step = 0
-        self.lengths = torch.tensor([len(p) for p in prompts], device=device)
-        self.padded = len({len(p) for p in prompts}) > 1
+        self.lengths = prompts.lengths
+        self.padded = len(set(self.lengths.tolist())) > 1
         self._max_new = max_new_tokens
-        self._shape = (policy.kv_heads, policy.head_dim)
-        self.prompt_keys: list[Tensor] = []
-        self.prompt_values: list[Tensor] = []
+        self.prompt_keys, self.prompt_values = prompts.keys, prompts.values
         self.own_keys: list[Tensor] = []
         self.own_values: list[Tensor] = []
-        self.last_hidden = self._prefill(policy, prompts)
-        for prompt_keys in self.prompt_keys:
-            shape = (
-                len(prompts) * completions,
-                prompt_keys.shape[1],
-                min(max_new_tokens, _FIRST_CAPACITY),
-                prompt_keys.shape[3],
-            )
-            self.own_keys.append(prompt_keys.new_zeros(shape))
-            self.own_values.append(prompt_keys.new_zeros(shape))
+        rows, cells = len(self.lengths) * completions, min(max_new_tokens, _FIRST_CAPACITY)
+        for keys in self.prompt_keys:
+            shape = (rows, keys.shape[1], cells, keys.shape[3])
+            self.own_keys.append(keys.new_zeros(shape))
+            self.own_values.append(keys.new_zeros(shape))
 
     @property
     def groups(self) -> int:
@@ -69,37 +60,6 @@ class GroupCache:
     def slots(self) -> int:
         return self.groups * self.completions
 
-    def _prefill(self, policy: Policy, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """Run every prompt once; keep its keys and values; return the last hidden state of each `[N, D]`."""
-        layers = policy.config.num_hidden_layers
-        shape = (len(prompts), self._shape[0], int(self.lengths.max()), self._shape[1])
-        last: list[Tensor] = []
-        for pack in _packs([len(p) for p in prompts], PREFILL_TOKENS):
-            spans: list[TreeSpan] = []
-            for i in pack:
-                spans.append(TreeSpan(spans[-1].start + spans[-1].prefix if spans else 0, len(prompts[i]), ()))
-            tokens = torch.tensor([t for i in pack for t in prompts[i]], device=policy.device)
-            positions = torch.cat([torch.arange(len(prompts[i])) for i in pack]).to(policy.device)
-            layout = Recording(TreeLayout(spans, policy.device))
-            hidden = policy.hidden(tokens, positions, layout)
-            last.append(hidden[[span.start + span.prefix - 1 for span in spans]])
-            for layer in range(layers):
-                key, value = (self._kept(x, policy) for x in layout.seen[layer])
-                if len(self.prompt_keys) <= layer:
-                    self.prompt_keys.append(key.new_zeros(shape))
-                    self.prompt_values.append(value.new_zeros(shape))
-                for i, span in zip(pack, spans, strict=True):
-                    inside = slice(span.start, span.start + span.prefix)
-                    self.prompt_keys[layer][i, :, : span.prefix] = key[:, inside]
-                    self.prompt_values[layer][i, :, : span.prefix] = value[:, inside]
-        return torch.cat(last)
-
-    @staticmethod
-    def _kept(x: Tensor, policy: Policy) -> Tensor:
-        """Keys and values in the dtype of products: rotary positions leave keys in float32, autocast would cast them in
-        every step."""
-        return x.to(policy.compute) if policy.compute == torch.bfloat16 else x
-
     def positions(self, slots: Tensor) -> Tensor:
         """Position of the token that each of these slots is about to read."""
         return self.lengths[slots // self.completions] + self.step
@@ -108,6 +68,11 @@ class GroupCache:
         """Layout of one decoding step for the live slots `[L]`, in that order."""
         self.reserve(self.step + 1)
         return DecodeLayout(self, live)
+
+    def release(self) -> None:
+        """Let go of all keys and values: somebody else has them now."""
+        for stores in (self.prompt_keys, self.prompt_values, self.own_keys, self.own_values):
+            stores.clear()
 
     @property
     def capacity(self) -> int:
@@ -245,28 +210,3 @@ class StaticLayout(DecodeLayout):
                 hidden |= lengths + self._cell - torch.cat([prompt_at, lengths + own], dim=1) >= window
             self._masks[window] = hidden[:, None, None, None, :]
         return self._masks[window]
-
-
-class Recording:
-    """A layout that also keeps each layer's keys and values."""
-
-    def __init__(self, inner: TreeLayout) -> None:
-        self._inner = inner
-        self.seen: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, spec: AttentionSpec) -> Tensor:
-        self.seen[spec.layer] = key, value
-        return self._inner.attend(query, key, value, spec)
-
-
-def _packs(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Runs of consecutive prompts of at most `budget` tokens together."""
-    packs: list[list[int]] = []
-    room = 0
-    for i, length in enumerate(lengths):
-        if not packs or length > room:
-            packs.append([])
-            room = budget
-        packs[-1].append(i)
-        room -= length
-    return packs

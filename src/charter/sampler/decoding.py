@@ -23,6 +23,8 @@ from charter.model.load import Policy
 from charter.protocols import SamplingSettings
 from charter.sampler.cache import GroupCache
 from charter.sampler.draw import choose
+from charter.sampler.lanes import Lanes, fit_for_lanes
+from charter.sampler.prefill import Prefill, prefill
 from charter.types import StopReason
 
 
@@ -52,24 +54,25 @@ class Decoding:
     room: int
     version: int
 
-    def run(self, prompts: Sequence[Sequence[int]], rows: Sequence[Sequence[Row]]) -> Iterator[list[int]]:
+    def run(self, prompts: Sequence[Sequence[int]] | Prefill, rows: Sequence[Sequence[Row]]) -> Iterator[list[int]]:
         """Write the rows of every prompt; yields after each turn which groups ended in it (often none).
 
-        prompts: ids of each. rows: of each prompt, as many everywhere; they are filled in.
+        prompts: ids of each, or what they gave already. rows: of each prompt, as many everywhere; they are filled in.
         Raises: DivergedError when logits are not finite.
         """
-        waiting = deque(range(len(prompts)))
+        waiting = deque(range(len(rows)))
         unfinished = [len(own) for own in rows]
         cohorts: list[_Cohort] = []
         while waiting or cohorts:
             admitted = self._admitted(len(waiting), sum(cohort.cache.slots for cohort in cohorts), len(rows[0]))
             with torch.inference_mode(), self.policy.arithmetic():
-                logits = self._advance(cohorts)
+                logits = self._advance(cohorts, alone=not waiting)
                 if admitted:
                     numbers = [waiting.popleft() for _ in range(admitted)]
-                    new = _Cohort(self, [prompts[i] for i in numbers], [row for i in numbers for row in rows[i]])
-                    logits.append(new.first_logits(self.policy))
-                    cohorts.append(new)
+                    given, own = self.read(prompts, numbers), [row for i in numbers for row in rows[i]]
+                    first = self.policy.logits(given.last_hidden)  # every completion of a prompt draws from the same
+                    logits.append(first.repeat_interleave(len(rows[0]), dim=0))
+                    cohorts.append(_Cohort(GroupCache(given, len(rows[0]), self.settings.max_new_tokens), own))
                 live = [row for cohort in cohorts for row in cohort.live]
                 tokens, logprobs = self._choose(torch.cat(logits) if len(logits) > 1 else logits[0], live)
             ended: list[int] = []
@@ -88,6 +91,12 @@ class Decoding:
             yield ended
             cohorts = [cohort for cohort in cohorts if cohort.keep_live()]
 
+    def read(self, prompts: Sequence[Sequence[int]] | Prefill, numbers: Sequence[int]) -> Prefill:
+        """These of the prompts, read now if they were not before."""
+        if isinstance(prompts, Prefill):
+            return prompts.some(numbers)
+        return prefill(self.policy, [prompts[i] for i in numbers])
+
     def _admitted(self, waiting: int, slots: int, completions: int) -> int:
         """How many groups of so many completions to admit now. While others decode, only where a quarter of the room is
         free: attention of many small cohorts is slow."""
@@ -96,10 +105,12 @@ class Decoding:
             return 0
         return min(waiting, max(1, free // completions))
 
-    def _advance(self, cohorts: Sequence[_Cohort]) -> list[Tensor]:
-        """Logits of every live row's next token, of all cohorts in one batch."""
+    def _advance(self, cohorts: Sequence[_Cohort], *, alone: bool) -> list[Tensor]:
+        """Logits of every live row's next token, of all cohorts in one batch. alone: whether no cohort will follow."""
         if not cohorts:
             return []
+        if alone and len(cohorts) == 1 and (lanes := cohorts[0].in_lanes(self)) is not None:
+            return [self.decoder.logits(lanes.hidden([row.tokens[-1] for row in cohorts[0].live]))]
         device = self.policy.device
         slots = [torch.tensor(cohort.slots, device=device) for cohort in cohorts]
         tokens = torch.tensor([row.tokens[-1] for cohort in cohorts for row in cohort.live], device=device)
@@ -135,21 +146,33 @@ def diverged(version: int) -> DivergedError:
 
 
 class _Cohort:
-    """Groups admitted together. live: rows still being written. slots: of each in the cache."""
+    """Groups admitted together. live: rows still being written. slots: of each in the cache, until they are lanes."""
 
-    def __init__(self, how: Decoding, prompts: Sequence[Sequence[int]], rows: Sequence[Row]) -> None:
-        self.cache = GroupCache(how.policy, prompts, len(rows) // len(prompts), how.settings.max_new_tokens)
+    def __init__(self, cache: GroupCache, rows: Sequence[Row]) -> None:
+        self.cache = cache
         self.live = list(rows)
         self.slots = list(range(len(rows)))
+        self._lanes: Lanes | None = None
 
-    def first_logits(self, policy: Policy) -> Tensor:
-        """Of the first token: every completion of a prompt draws from the same."""
-        return policy.logits(self.cache.last_hidden).repeat_interleave(self.cache.completions, dim=0)
+    def in_lanes(self, how: Decoding) -> Lanes | None:
+        """The live rows as lanes from now on, where kernels can decode them."""
+        if self._lanes is not None:
+            return self._lanes
+        fused, most = how.policy.fused_forward(), how.settings.max_new_tokens
+        own = fused if how.decoder is how.policy else None
+        if own is not None and fit_for_lanes(own, self.cache, len(self.live), most):
+            self._lanes = Lanes(own, self.cache, self.slots, most)
+            self.cache.release()
+        return self._lanes
 
     def keep_live(self) -> bool:
         """Let go of rows that ended; whether any is left."""
         still = [i for i, row in enumerate(self.live) if row.stop is None]
-        self.live, self.slots = [self.live[i] for i in still], [self.slots[i] for i in still]
+        self.live = [self.live[i] for i in still]
+        if self._lanes is not None:
+            self._lanes.keep(still)
+            return bool(still)
+        self.slots = [self.slots[i] for i in still]
         self.slots = self.cache.pack(self.slots) or self.slots
         return bool(still)
 

@@ -20,9 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from charter.model.load import Policy
 from charter.sampler.cache import GroupCache, StaticLayout
 from charter.sampler.decoding import Decoding, Row, diverged
 from charter.sampler.draw import choose
+from charter.sampler.prefill import Prefill
 
 LOOK = 16
 """Tokens of every row between two looks of the host."""
@@ -33,8 +35,8 @@ _given_up: list[str] = []
 class GraphedDecoding(Decoding):
     """As `Decoding`, with the same draws; groups are told up to LOOK tokens after they ended."""
 
-    def run(self, prompts: Sequence[Sequence[int]], rows: Sequence[Sequence[Row]]) -> Iterator[list[int]]:
-        waiting = deque(range(len(prompts)))
+    def run(self, prompts: Sequence[Sequence[int]] | Prefill, rows: Sequence[Sequence[Row]]) -> Iterator[list[int]]:
+        waiting = deque(range(len(rows)))
         unfinished = [len(own) for own in rows]
         cohorts: list[_Cohort] = []
         while waiting or cohorts:
@@ -42,8 +44,9 @@ class GraphedDecoding(Decoding):
             with torch.inference_mode():
                 if admitted:
                     numbers = [waiting.popleft() for _ in range(admitted)]
-                    own = [row for i in numbers for row in rows[i]]
-                    cohorts.append(_Cohort(self, [prompts[i] for i in numbers], own))
+                    with arithmetic(self.policy):
+                        given = self.read(prompts, numbers)
+                    cohorts.append(_Cohort(self, given, [row for i in numbers for row in rows[i]]))
                 for cohort in cohorts:
                     cohort.advance()
             ended: list[int] = []
@@ -63,7 +66,7 @@ class _Cohort:
     the cache; the token that is read next is number `cell`.
     """
 
-    def __init__(self, how: Decoding, prompts: Sequence[Sequence[int]], rows: Sequence[Row]) -> None:
+    def __init__(self, how: Decoding, prompts: Prefill, rows: Sequence[Row]) -> None:
         self._how = how
         most, device = how.settings.max_new_tokens, how.policy.device
         self.rows: list[Row | None] = list(rows)
@@ -73,18 +76,12 @@ class _Cohort:
         self._written = self._taken = 0  # tokens of each row: drawn, and looked at
         self._replay: Callable[[], None] | None = None
         self._capture = device.type == "cuda" and not _given_up
-        with self._arithmetic():
-            self.cache = GroupCache(how.policy, prompts, len(rows) // len(prompts), most)
-            first = how.policy.logits(self.cache.last_hidden).repeat_interleave(self.cache.completions, dim=0)
+        self.cache = GroupCache(prompts, len(rows) // len(prompts.lengths), most)
+        with arithmetic(how.policy):
+            first = how.policy.logits(prompts.last_hidden).repeat_interleave(self.cache.completions, dim=0)
         self._logprobs = torch.zeros(len(rows), most, dtype=first.dtype, device=device)
         self._draw(first)
         self._written = 1
-
-    def _arithmetic(self) -> torch.autocast:
-        """As `Policy.arithmetic`, without the memory of casts, which a graph must not share."""
-        policy = self._how.policy
-        narrower = policy.compute != policy.head.weight.dtype
-        return torch.autocast(policy.device.type, dtype=policy.compute, enabled=narrower, cache_enabled=False)
 
     def advance(self) -> None:
         """Draw up to LOOK tokens for every slot."""
@@ -99,7 +96,7 @@ class _Cohort:
     def _step(self) -> None:
         """Read the newest token of every slot, draw the next."""
         how = self._how
-        with self._arithmetic():
+        with arithmetic(how.policy):
             newest = self._tokens.index_select(1, self._cell[None])[:, 0]
             lengths = self.cache.lengths.repeat_interleave(self.cache.completions, output_size=self.cache.slots)
             hidden = how.decoder.hidden(newest, lengths + self._cell, StaticLayout(self.cache, self._cell))
@@ -215,6 +212,12 @@ class _Cohort:
             )
             self.rows, self._replay = kept, None
         return True
+
+
+def arithmetic(policy: Policy) -> torch.autocast:
+    """As `Policy.arithmetic`, without the memory of casts, which a graph must not share."""
+    narrower = policy.compute != policy.head.weight.dtype
+    return torch.autocast(policy.device.type, dtype=policy.compute, enabled=narrower, cache_enabled=False)
 
 
 @functools.cache

@@ -21,6 +21,7 @@ from charter.sampler.cache import rows_that_fit
 from charter.sampler.decoding import Decoding, Row
 from charter.sampler.draw import uniforms
 from charter.sampler.graphed import GraphedDecoding
+from charter.sampler.prefill import Prefill
 from charter.sampler.threads import interleave, loops_for
 from charter.types import Group, Prompt, Rollout
 
@@ -81,7 +82,11 @@ class LocalSampler:
             room=room // len(shares),
             version=self._version,
         )
-        parts = [partial(self._written, decoding, prompts, encoded, share, step, stream) for share in shares]
+        given: Sequence[Sequence[int]] | Prefill = encoded
+        if sum(map(len, shares)) > len(prompts):  # several loops have the same prompt: it is read once, by all cores
+            with torch.inference_mode(), self._policy.arithmetic():
+                given = decoding.read(encoded, range(len(prompts)))
+        parts = [partial(self._written, decoding, prompts, given, share, step, stream) for share in shares]
         rollouts: list[list[Rollout]] = [[] for _ in prompts]
         try:
             async for number, written in interleave(parts):
@@ -115,7 +120,7 @@ class LocalSampler:
         self,
         decoding: Decoding,
         prompts: Sequence[Prompt],
-        encoded: Sequence[tuple[int, ...]],
+        given: Sequence[Sequence[int]] | Prefill,
         share: Share,
         step: int,
         stream: str,
@@ -135,7 +140,9 @@ class LocalSampler:
             ]
             for place, (number, indices) in enumerate(share)
         ]  # fmt: skip
-        for ended in decoding.run([encoded[number] for number, _ in share], rows):
+        numbers = [number for number, _ in share]
+        own = given.some(numbers) if isinstance(given, Prefill) else [given[number] for number in numbers]
+        for ended in decoding.run(own, rows):
             yield [(share[place][0], [self._rollout(prompts[share[place][0]], row) for row in rows[place]])
                    for place in ended]  # fmt: skip
 

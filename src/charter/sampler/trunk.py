@@ -20,7 +20,7 @@ from torch import Tensor
 from charter.model.attention import AttentionSpec
 from charter.model.load import Policy
 from charter.model.prefix import TreeLayout, TreeSpan
-from charter.sampler.cache import Recording
+from charter.sampler.prefill import Recording
 
 _FIRST_CAPACITY = 64
 _MEMORY_SHARE = 0.25

@@ -1,0 +1,165 @@
+"""The rows of a decoding loop as lanes of the kernels of `charter.model.lanes`: their keys and values, and a step.
+
+Where nothing waits to be admitted, a loop's rows become lanes, in the order of their groups, filled up to 8
+or a multiple of 16. The lane of a row that ends idles until fewer will do; then the lanes close up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from charter.model.few_rows import LEAST_ROWS, MOST_ROWS, UNROLL
+from charter.model.fused import FusedForward, Joined
+from charter.model.lanes import LANES, TILES, kernels
+from charter.model.native import serves
+from charter.sampler.cache import GroupCache
+
+_FIRST_CELLS = 64
+
+
+class Lanes:
+    """The live rows of a cache, whose keys and values they take over.
+
+    slots: of each row in the cache, ascending. most: own tokens that a row may have.
+    """
+
+    def __init__(self, fused: FusedForward, cache: GroupCache, slots: Sequence[int], most: int) -> None:
+        self._fused = fused
+        self._most = most
+        self._step = cache.step
+        self._lengths = cache.lengths
+        beyond = -cache.prompt_keys[0].shape[2] % LANES
+        self._prompts = [
+            tuple(pad(x, (0, 0, 0, beyond)).contiguous() for x in both)
+            for both in zip(cache.prompt_keys, cache.prompt_values, strict=True)
+        ]
+        order = torch.tensor(_filled_up(slots))
+        self._own = [  # of each layer: cells `[T, 2 · Hkv · D, M]`, keys before values
+            torch.cat([x[order, :, : self._step].permute(2, 1, 3, 0).flatten(1, 2) for x in both], dim=1)
+            for both in zip(cache.own_keys, cache.own_values, strict=True)
+        ]
+        self._arrange([slot // cache.completions for slot in slots])
+
+    def hidden(self, tokens: Sequence[int]) -> Tensor:
+        """Last hidden states `[rows, D]`, after each row has read its token."""
+        self._reserve(self._step + 1)
+        fused, run, room = self._fused, kernels(), self._room
+        heads, kv_heads, size = fused.heads, fused.kv_heads, fused.head_dim
+        width, lanes = room["x"].shape
+        self._tokens[self._lane_of] = torch.tensor(tokens)
+        x = fused.embed[self._tokens]
+        room["x"].copy_(x.T)
+        for name, angle in zip(("cos", "sin"), fused.angles(x, self._begin + self._step), strict=True):
+            room[name].copy_(angle[:, 0].T)
+        at = {name: tensor.data_ptr() for name, tensor in room.items()}
+
+        def norm(weight: Tensor) -> None:
+            run["norm"](at["x"], weight.data_ptr(), at["norm"], at["n"], width, lanes)
+
+        def product(linear: Joined, x: str, y: str, *, name: str = "plain") -> None:
+            (outputs, inner), bias = linear.weight.shape, linear.bias
+            tile = min(lanes, max(TILES))
+            place = 0 if bias is None else bias.data_ptr()
+            run[f"{name}_{tile}"](at[x], linear.weight.data_ptr(), place, at[y], inner, lanes, outputs)
+
+        for layer, joined, own, prompts in zip(fused.layers, fused.joined, self._own, self._prompts, strict=True):
+            projections, out, gate_up, down = joined
+            norm(layer.before_attention.weight)
+            product(projections, "n", "projected", name="plain" if projections.bias is None else "biased")
+            run["rotation"](
+                at["projected"], at["cos"], at["sin"], own[self._step].data_ptr(),
+                heads + kv_heads, size // 2, lanes, heads * size, (heads + 2 * kv_heads) * size,
+            )  # fmt: skip
+            run["attention"](
+                at["projected"], own.data_ptr(), *(x.data_ptr() for x in prompts), at["scores"], at["seen"],
+                at["blocks"], at["segments"], at["masks"], at["scale"],
+                heads, heads // kv_heads, size, lanes, prompts[0].shape[2], self._step + 1,
+            )  # fmt: skip
+            product(out, "seen", "x", name="added")
+            norm(layer.before_mlp.weight)
+            product(gate_up, "n", "inner")
+            run["gated"](at["inner"], at["gated"], room["gated"].numel())
+            product(down, "gated", "x", name="added")
+        self._step += 1
+        norm(fused.last.weight)
+        return room["n"].T[self._lane_of]
+
+    def keep(self, still: Sequence[int]) -> None:
+        """Go on with these of the rows."""
+        self._lane_of = self._lane_of[torch.tensor(still, dtype=torch.long)]
+        lanes: list[int] = self._lane_of.tolist()
+        if lanes and len(_filled_up(lanes)) < len(self._groups):
+            order = torch.tensor(_filled_up(lanes))
+            self._own = [own.index_select(2, order) for own in self._own]
+            self._arrange([self._groups[lane] for lane in lanes])
+
+    def _arrange(self, groups: Sequence[int]) -> None:
+        """Rows of these groups, in this order, in the lanes from the first on."""
+        fused = self._fused
+        self._groups = _filled_up(groups)
+        self._lane_of = torch.arange(len(groups))
+        self._begin = self._lengths[torch.tensor(self._groups)]
+        self._tokens = torch.zeros(len(self._groups), dtype=torch.long)
+        blocks, segments, masks, longest = [0], [], [], 0
+        for at in range(0, len(self._groups), LANES):
+            block = self._groups[at : at + LANES]
+            inside = [group for group, _ in groupby(block)]
+            lengths = [int(self._lengths[group]) for group in inside]
+            segments += zip(inside, lengths, strict=True)
+            masks += [[float(group == own) for own in block] for group in inside]
+            blocks.append(len(segments))
+            longest = max(longest, sum(-(-length // LANES) * LANES for length in lengths))
+        like = fused.last.weight.detach()
+        width, inner = len(like), fused.joined[0][3].weight.shape[1]
+        rows = {
+            "x": width, "n": width, "projected": len(fused.joined[0][0].weight), "seen": fused.heads * fused.head_dim,
+            "inner": 2 * inner, "gated": inner, "cos": fused.head_dim, "sin": fused.head_dim,
+        }  # fmt: skip
+        self._room = {name: like.new_empty(size, len(self._groups)) for name, size in rows.items()} | {
+            "scores": like.new_empty(longest + self._most, LANES),
+            "blocks": torch.tensor(blocks),
+            "segments": torch.tensor(segments),
+            "masks": like.new_tensor(masks),
+            "norm": like.new_tensor([1 / width, fused.last.eps]),
+            "scale": like.new_tensor([fused.layers[0].spec.scale]),
+        }
+
+    def _reserve(self, cells: int) -> None:
+        """Make room for so many own tokens: at least twice the room there was."""
+        had = len(self._own[0])
+        if cells > had:
+            extra = max(cells, min(2 * had, self._most), min(_FIRST_CELLS, self._most)) - had
+            self._own = [pad(own, (0, 0, 0, 0, 0, extra)) for own in self._own]
+
+
+def fit_for_lanes(fused: FusedForward, cache: GroupCache, rows: int, most: int) -> bool:
+    """Whether so many rows of a cache can decode by kernels, in inference mode: float32 on one or two cores of a CPU, a
+    model whose heads have no norms of their own, and nobody out of an attention window's sight."""
+    first = fused.layers[0]
+    longest = int(cache.lengths.max()) + most
+    sizes = [size for joined in fused.joined[0] for size in joined.weight.shape]
+    return (
+        LEAST_ROWS <= rows <= MOST_ROWS
+        and serves(fused.embed, cache.prompt_keys[0])
+        and all(size % max(LANES, UNROLL) == 0 for size in (*sizes, fused.head_dim))
+        and all(
+            layer.query_norm is None
+            and layer.spec.softcap is None
+            and (layer.spec.window is None or layer.spec.window >= longest)
+            and layer.spec.scale == first.spec.scale
+            and layer.before_attention.eps == layer.before_mlp.eps == fused.last.eps
+            and all(joined.bias is None for joined in own[1:])
+            for layer, own in zip(fused.layers, fused.joined, strict=True)
+        )
+    )
+
+
+def _filled_up(numbers: Sequence[int]) -> list[int]:
+    """Up to a whole number of a product's tiles, with the last one."""
+    tile = min(tile for tile in TILES if len(numbers) <= tile or tile == max(TILES))
+    return [*numbers, *[numbers[-1]] * (-len(numbers) % tile)]
