@@ -139,7 +139,10 @@ class Lanes:
 
 def fit_for_lanes(fused: FusedForward, cache: GroupCache, rows: int, most: int) -> bool:
     """Whether so many rows of a cache can decode by kernels, in inference mode: float32 on one or two cores of a CPU, a
-    model whose heads have no norms of their own, and nobody out of an attention window's sight."""
+    model whose heads have no norms of their own, and nobody out of an attention window's sight.
+
+    most: own tokens that a row may have.
+    """
     first = fused.layers[0]
     longest = int(cache.lengths.max()) + most
     sizes = [size for joined in fused.joined[0] for size in joined.weight.shape]
@@ -154,6 +157,7 @@ def fit_for_lanes(fused: FusedForward, cache: GroupCache, rows: int, most: int) 
             and layer.spec.scale == first.spec.scale
             and layer.before_attention.eps == layer.before_mlp.eps == fused.last.eps
             and all(joined.bias is None for joined in own[1:])
+            and all(joined.weight.is_contiguous() for joined in own)
             for layer, own in zip(fused.layers, fused.joined, strict=True)
         )
     )
