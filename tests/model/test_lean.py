@@ -18,6 +18,7 @@ TREES = [
         branches=(Branch(tokens=(7, 8, 9), mask=(True,) * 3), Branch(tokens=(3,), mask=(True,))),
     ),
     Tree(prefix=(40,), branches=(Branch(tokens=tuple(range(60, 69)), mask=(True,) * 9),)),
+    Tree(prefix=(0, 41, 0), branches=(Branch(tokens=(0, 5), mask=(True,) * 2),)),  # 0 pads, and learns nothing as input
 ]
 
 

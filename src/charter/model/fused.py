@@ -86,13 +86,14 @@ class FusedForward:
     """The forward of a Llama-shaped module over packed tokens; see `Policy.hidden` for its arguments.
 
     embed, layers, last: what tokens go through. joined: the linear layers of each layer, in the order of the formula.
-    heads, kv_heads: of attention.
+    heads, kv_heads: of attention. padding: the token whose embedding gets no gradient, if any.
     """
 
     def __init__(self, module: Any) -> None:
         base = module.base_model
         self._module = module
         self.embed: Tensor = base.embed_tokens.weight
+        self.padding: int | None = base.embed_tokens.padding_idx
         self._rotary = base.rotary_emb
         self.last = _norm(base.norm)
         self.joined = [tuple(map(_join, _linears(layer))) for layer in base.layers]

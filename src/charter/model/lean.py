@@ -28,7 +28,7 @@ from charter.model.fused import FusedForward, Joined, rotate
 
 def lean_forward(fused: FusedForward, tokens: Tensor, positions: Tensor, layout: Layout) -> Tensor:
     """Last hidden states `[T, D]`, fit for one backward; arguments as of `Policy.hidden`."""
-    x = embedding(tokens, fused.embed)
+    x = embedding(tokens, fused.embed, padding_idx=fused.padding)
     cos, sin = fused.angles(x, positions)
     for layer, (projections, out, gate_up, down) in zip(fused.layers, fused.joined, strict=True):
         turned, value = _Projections.apply(  # type: ignore[misc]

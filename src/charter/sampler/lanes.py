@@ -131,6 +131,8 @@ class Lanes:
 
     def _reserve(self, cells: int) -> None:
         """Make room for so many own tokens: at least twice the room there was."""
+        if cells > self._most:
+            raise ValueError(f"there is room for {self._most} own tokens, and number {cells} came")
         had = len(self._own[0])
         if cells > had:
             extra = max(cells, min(2 * had, self._most), min(_FIRST_CELLS, self._most)) - had
