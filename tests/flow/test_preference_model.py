@@ -224,8 +224,7 @@ def test_ppo_raises_the_score_of_a_preference_model(charter, recipe, grpo_recipe
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     curve = [row["reward"] for row in left.rows(tmp_path / "r") if row["step"] > 0]
-    # 0.2 a step: five standard deviations of the first four; 0.1 to 0.5 or 0.9, as rounding has it
-    assert sum(curve[-4:]) > sum(curve[:4]) + 0.8
+    assert sum(curve[-4:]) > sum(curve[:4]) + 1.6  # 0.4 a step; 0.1 to 0.9 with one thread and with two
 
 
 def test_a_reply_that_is_too_long_fails_by_name(charter, recipe, tmp_path):

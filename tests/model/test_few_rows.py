@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from charter.model import few_rows
 from charter.model.few_rows import LEAST_ROWS, MOST_ROWS, linear
+from charter.model.native import once
 
 
 @pytest.fixture(autouse=True)
@@ -133,11 +135,18 @@ def test_inputs_that_are_not_contiguous(called: list[int]) -> None:
     assert called == [8, 8]
 
 
-def test_two_threads_at_once() -> None:
+def test_two_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     xs, weight = [drawn(24, 512, seed=s) for s in range(8)], drawn(640, 512)
     alone = [linear(x, weight) for x in xs]
 
-    few_rows._products.cache_clear()  # both may find it missing
+    made: list[None] = []
+
+    def products() -> list[Callable[..., None]]:
+        made.append(None)
+        return few_rows.compiled(*(few_rows.product("rows", n, few_rows._zero, few_rows._put_rows) for n in (8, 16)))
+
+    fresh = once(lambda: dict(zip((8, 16), products(), strict=True)))
+    monkeypatch.setattr(few_rows, "_products", fresh)  # both find it missing
 
     def again(x: Tensor) -> Tensor:
         torch.set_num_threads(1)
@@ -147,3 +156,4 @@ def test_two_threads_at_once() -> None:
 
     with ThreadPoolExecutor(2) as pool:
         assert all(map(torch.equal, pool.map(again, xs * 5), alone * 5))
+    assert len(made) == 1

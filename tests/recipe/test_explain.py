@@ -120,13 +120,19 @@ def test_adapters_are_all_that_is_trained(model: Path) -> None:
 
 
 CONFIG = SimpleNamespace(
-    hidden_size=8, intermediate_size=16, num_attention_heads=2, num_key_value_heads=1, head_dim=4, num_hidden_layers=2
+    hidden_size=8,
+    intermediate_size=16,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    head_dim=4,
+    num_hidden_layers=2,
+    model_type="llama",
 )
 
 
 def make_llama(model: Path) -> None:
     config = json.loads((model / "config.json").read_text())
-    config |= {"architectures": ["LlamaForCausalLM"], "hidden_act": "silu"}
+    config |= {"architectures": ["LlamaForCausalLM"]}  # its activation is silu where nothing is said
     (model / "config.json").write_text(json.dumps(config))
 
 
@@ -147,10 +153,6 @@ def test_the_law_of_activations_is_the_learners(model: Path, checkpointing: bool
 
 
 def test_what_is_kept_of_a_llama_depends_on_how_it_is_run(model: Path) -> None:
-    from charter.cli import estimate
-    from charter.model.fused import SHAPES
-
-    assert estimate.LLAMA == SHAPES
     make_llama(model)
     shape = read_shape(model)
     assert shape is not None
@@ -162,6 +164,26 @@ def test_what_is_kept_of_a_llama_depends_on_how_it_is_run(model: Path) -> None:
         ({"learner": {"device": "cpu"}, "lora": {"rank": 2}}, 4 * much),
     ):
         assert activation_bytes_per_token(recipe(model, **tables), shape) == bytes_per_token
+
+
+@pytest.mark.parametrize(
+    ("words", "lean"),
+    [
+        ({"architectures": ["LlamaForSequenceClassification"]}, True),  # a preference model
+        ({"hidden_act": "gelu"}, False),
+        ({"architectures": ["Qwen3ForCausalLM"]}, False),  # norms over each head
+        ({"architectures": ["MistralForCausalLM"], "sliding_window": 7}, False),
+        ({"architectures": ["Qwen2ForCausalLM"], "sliding_window": 7, "use_sliding_window": False}, True),
+        ({"architectures": None}, False),
+    ],
+)
+def test_whose_forward_keeps_little(model: Path, words: dict[str, Any], lean: bool) -> None:
+    make_llama(model)
+    config = json.loads((model / "config.json").read_text()) | words
+    (model / "config.json").write_text(json.dumps(config))
+    shape = read_shape(model)
+    assert shape is not None
+    assert shape.lean == lean
 
 
 @pytest.mark.parametrize("lean", [False, True])
@@ -176,7 +198,9 @@ def test_the_micro_batch_is_the_learners(model: Path, lean: bool) -> None:
     assert shape is not None
     made = recipe(model, learner={"device": "cpu"})
     for total in (10**5, 10**7, 10**9):
-        policy: Any = SimpleNamespace(compute=torch.float32, config=CONFIG, memory_bytes=total, lean=lean)
+        policy: Any = SimpleNamespace(
+            compute=torch.float32, config=CONFIG, memory_bytes=total, lean=lean, device=torch.device("cpu")
+        )
         assert microbatch_tokens(made, shape, total) == plan.token_budget(policy)
 
 

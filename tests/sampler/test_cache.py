@@ -30,6 +30,7 @@ def test_packing_waits_until_half_of_the_slots_idle(cache):
 
 
 def test_packing_drops_finished_groups_and_keeps_each_rows_keys(cache):
+    cache.reserve(1)
     for layer in range(2):
         cache.own_keys[layer][:] = torch.arange(12)[:, None, None, None].float()
     prompts = cache.prompt_keys[0].clone()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +28,9 @@ MOST_MICROBATCH_TOKENS = 16_384
 ENOUGH_TOKENS = 1024
 """Most tokens that several groups make together in a forward on a CPU, as in `charter.learner.plan`."""
 
-LLAMA = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
-"""The shapes of `charter.model.fused`."""
+LEAN = frozenset({"Llama", "Mistral", "Qwen2"})
+"""Families whose forward keeps what `charter.model.lean` says: the shapes of `charter.model.fused` without Qwen3, whose
+heads have norms."""
 
 NVIDIA = Path("/proc/driver/nvidia/version")
 """Is there where the driver of a GPU is loaded; asking torch would load it."""
@@ -38,7 +40,8 @@ NVIDIA = Path("/proc/driver/nvidia/version")
 class Shape:
     """The numbers of a transformer that memory depends on.
 
-    llama: whether its layers are those of `charter.model.fused`. tensors: shape of each stored weight by its name.
+    lean: whether its forward can keep little, as in `charter.learner.plan`. tensors: shape of each stored weight by its
+    name.
     """
 
     layers: int
@@ -48,7 +51,7 @@ class Shape:
     kv_heads: int
     head_dim: int
     vocabulary: int
-    llama: bool
+    lean: bool
     tensors: dict[str, tuple[int, ...]]
 
     @property
@@ -72,7 +75,7 @@ def read_shape(folder: Path) -> Shape | None:
             kv_heads=config.get("num_key_value_heads") or heads,
             head_dim=config.get("head_dim") or width // heads,
             vocabulary=config["vocab_size"],
-            llama=not LLAMA.isdisjoint(config.get("architectures") or ()) and config.get("hidden_act") == "silu",
+            lean=_lean(config),
             tensors={k: v for file in sorted(folder.glob("*.safetensors")) for k, v in _header(file).items()},
         )
     except (OSError, KeyError, ValueError, TypeError):
@@ -139,7 +142,7 @@ def activation_bytes_per_token(recipe: Recipe, shape: Shape) -> int:
     layer = 12 * shape.width + 4 * shape.inner + 4 * heads
     if recipe.learner.activation_checkpointing:
         return element_bytes(recipe) * (shape.layers * shape.width + layer)
-    if shape.llama and recipe.lora is None and element_bytes(recipe) == 4 and not on_gpu(recipe):
+    if shape.lean and recipe.lora is None and element_bytes(recipe) == 4 and not on_gpu(recipe):
         layer = 3 * shape.width + 2 * shape.inner + 3 * heads + 2 * shape.kv_heads * shape.head_dim
     return element_bytes(recipe) * shape.layers * layer
 
@@ -209,6 +212,12 @@ def lora_parameters(lora: LoraTable, shape: Shape) -> int:
 def element_bytes(recipe: Recipe) -> int:
     """Bytes of one number in the forward: bfloat16 is 2, everything else 4."""
     return 2 if recipe.learner.dtype == "bfloat16" else 4
+
+
+def _lean(config: Mapping[str, Any]) -> bool:
+    windowed = config.get("sliding_window") and config.get("use_sliding_window", True)
+    families = {name.partition("For")[0] for name in config.get("architectures") or ()}
+    return bool(families & LEAN) and config.get("hidden_act", "silu") == "silu" and not windowed
 
 
 def _header(file: Path) -> dict[str, tuple[int, ...]]:

@@ -66,7 +66,13 @@ def attention_share(policy: Policy) -> float:
         getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     )
     layers = config.num_hidden_layers
-    return 2 * width * layers * 4 / activation_bytes_per_token(config, lean=policy.lean)
+    return 2 * width * layers * 4 / activation_bytes_per_token(config)
+
+
+def keeps_little(policy: Policy) -> bool:
+    """Whether the forward keeps what `charter.model.lean` says, and nothing for windows or norms over each head."""
+    config = policy.config
+    return policy.device.type == "cpu" and policy.lean and not _windowed(config) and config.model_type != "qwen3"
 
 
 def _windowed(config: Any) -> bool:
@@ -118,6 +124,7 @@ def enough_tokens(device: torch.device) -> int | None:
 def token_budget(policy: Policy, *, checkpointing: bool = False) -> int:
     """Forwarded tokens of one micro-batch, derived from the memory of the policy's device."""
     width = 2 if policy.compute == torch.bfloat16 else 4
-    cost = activation_bytes_per_token(policy.config, lean=policy.lean, checkpointing=checkpointing, element_bytes=width)
+    lean = keeps_little(policy)
+    cost = activation_bytes_per_token(policy.config, lean=lean, checkpointing=checkpointing, element_bytes=width)
     budget = max(256, int(_MEMORY_SHARE * policy.memory_bytes / cost))
     return min(_MOST_TOKENS, 1 << (budget.bit_length() - 1))

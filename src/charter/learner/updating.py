@@ -60,8 +60,8 @@ class Updater:
         for parameter in self.named.values():
             self._optimizer.state[parameter] = {
                 "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-                "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
-                "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
             }
 
     def begin(self) -> None:
@@ -100,9 +100,9 @@ class Updater:
         if not version:
             return
         for name, parameter in self.named.items():
-            saved = {key: tensors.get(f"{key}/{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
-            if any(value is None for value in saved.values()):
+            own = self._optimizer.state[parameter]
+            saved = {key: tensors.get(f"{key}/{name}") for key in own}
+            if any(value is None or value.shape != own[key].shape for key, value in saved.items()):
                 raise ValueError(f"the saved optimizer state has no moments for {name}")
-            self._optimizer.state[parameter] = {
-                key: value.clone().to(parameter.device) for key, value in saved.items() if value is not None
-            }
+            for key, value in saved.items():
+                own[key].copy_(value)

@@ -14,18 +14,22 @@ for 2 to 64 rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 
 from torch import Tensor
 from torch.nn.functional import linear as general
 
-from charter.model.native import Kernel, compiled, serves, vector
+from charter.model.native import Kernel, compiled, once, serves, vector
 
 LEAST_ROWS, MOST_ROWS = 2, 64
 """Below, torch has a product of a matrix and a vector; above, packing pays."""
-_TILES = {8: 8, 16: 4}
+TILES = {8: 8, 16: 4}
 """Rows of a tile → its outputs: 8 accumulators of an AVX2 core's 16 registers, as many as keep its multipliers busy."""
 UNROLL = 4
+
+Begin = Callable[[Kernel, str, str, int], str]
+"""(kernel, output, first row, lanes) → what sums begin with."""
+Put = Callable[[Kernel, Sequence[str], str, str, int], None]
+"""(kernel, the sums of a tile's outputs, first output, first row, lanes): writes them."""
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -38,13 +42,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     columns = x.new_zeros(inner, padded) if padded > rows else x.new_empty(inner, padded)
     columns[:, :rows] = x.T
     y = x.new_empty(padded, outputs)
-    tile, multiply = _TILES[lanes], _products()[lanes]
+    tile, multiply = TILES[lanes], _products()[lanes]
     parts = [(0, outputs - outputs % tile)]
     if outputs % tile:  # the last ones are the end of a tile that overlaps the one before
         parts.append((outputs - tile, tile))
     for first, count in parts:
         at = x.element_size() * first
-        multiply(columns.data_ptr(), weight.data_ptr() + at * inner, y.data_ptr() + at, inner, padded, outputs, count)
+        places = columns.data_ptr(), weight.data_ptr() + at * inner, 0, y.data_ptr() + at
+        multiply(*places, inner, padded, outputs, count)
     return y[:rows] if bias is None else y[:rows].add_(bias)
 
 
@@ -55,42 +60,50 @@ def _applies(x: Tensor, weight: Tensor) -> bool:
         and LEAST_ROWS <= len(x) <= MOST_ROWS
         and x.shape[1] == weight.shape[1]
         and x.shape[1] % UNROLL == 0
-        and len(weight) >= max(_TILES.values())
+        and len(weight) >= max(TILES.values())
         and weight.is_contiguous()
         and serves(x, weight)
     )
 
 
-@cache
+@once
 def _products() -> dict[int, Callable[..., None]]:
     """Rows of a tile → kernel."""
-    return dict(zip(_TILES, compiled(*(_product(*tile) for tile in _TILES.items())), strict=True))
+    return dict(zip(TILES, compiled(*(product("rows", lanes, _zero, _put_rows) for lanes in TILES)), strict=True))
 
 
-def _product(lanes: int, outputs: int) -> Kernel:
-    """rows_{lanes}(x `[K, M]`, w `[N, K]`, y `[M, N]`, K, M, N, end): y[:, :end], tile by tile.
+def product(name: str, lanes: int, begin: Begin, put: Put) -> Kernel:
+    """{name}_{lanes}(x `[K, M]`, w `[N, K]`, bias, y, K, M, N, end): the outputs below end of begin + W x, by tiles.
 
     The weights of a tile's outputs are fetched while those before them are multiplied, and stay in the cache until
     they have met all rows.
     """
-    kernel = Kernel(f"rows_{lanes}", ("x", "w", "y"), ("K", "M", "N", "end"))
-    outs, totals = range(outputs), [kernel.slot(vector(lanes)) for _ in range(outputs)]
-    ahead = kernel.times("%K", outputs)
-    with kernel.loop(0, "%end", outputs) as n:
+    kernel = Kernel(f"{name}_{lanes}", ("x", "w", "bias", "y"), ("K", "M", "N", "end"))
+    outs = range(TILES[lanes])
+    totals = [kernel.slot(vector(lanes)) for _ in outs]
+    ahead = kernel.times("%K", len(outs))
+    with kernel.loop(0, "%end", len(outs)) as n:
         weights = [kernel.at("%w", kernel.times(kernel.sum(n, j), "%K")) for j in outs]
         with kernel.loop(0, "%M", lanes) as m:
-            rows = kernel.at("%x", m)
-            for total in totals:
-                kernel.store("zeroinitializer", total, lanes)
-            multiply(kernel, rows, "%M", weights, "%K", totals, lanes, ahead=ahead)
-            corner = kernel.at(kernel.at("%y", kernel.times(m, "%N")), n)
-            done = [kernel.load(total, lanes) for total in totals]
-            for r in range(lanes):
-                row = kernel.at(corner, kernel.times("%N", r))
-                for j in outs:
-                    value = kernel.let(f"extractelement {vector(lanes)} {done[j]}, i32 {r}")
-                    kernel.store(value, kernel.at(row, j))
+            for j, total in enumerate(totals):
+                kernel.store(begin(kernel, kernel.sum(n, j), m, lanes), total, lanes)
+            multiply(kernel, kernel.at("%x", m), "%M", weights, "%K", totals, lanes, ahead=ahead)
+            put(kernel, [kernel.load(total, lanes) for total in totals], n, m, lanes)
     return kernel
+
+
+def _zero(kernel: Kernel, n: str, m: str, lanes: int) -> str:
+    return "zeroinitializer"
+
+
+def _put_rows(kernel: Kernel, totals: Sequence[str], n: str, m: str, lanes: int) -> None:
+    """Into y `[M, N]`."""
+    corner = kernel.at(kernel.at("%y", kernel.times(m, "%N")), n)
+    for r in range(lanes):
+        row = kernel.at(corner, kernel.times("%N", r))
+        for j, total in enumerate(totals):
+            value = kernel.let(f"extractelement {vector(lanes)} {total}, i32 {r}")
+            kernel.store(value, kernel.at(row, j))
 
 
 def multiply(

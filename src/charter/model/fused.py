@@ -144,6 +144,11 @@ class FusedForward:
             x = x + layer.down(silu(gate).mul_(up))
         return self.last(x)
 
+    @property
+    def steady(self) -> bool:
+        """Whether a token's angles depend on its position alone, not on the longest of the batch."""
+        return getattr(self._rotary, "rope_type", "default") not in ("dynamic", "longrope")
+
     def angles(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines `[T, 1, D]` of positions `[T]`, in the dtype of x."""
         cos, sin = self._rotary(x[None], positions[None])

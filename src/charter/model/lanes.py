@@ -13,16 +13,13 @@ is in the caches, and when (`charter.sampler.lanes`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
 
-from charter.model.few_rows import multiply
-from charter.model.native import Kernel, compiled, vector
+from charter.model.few_rows import TILES, Begin, multiply, product
+from charter.model.native import Kernel, compiled, once, vector
 
 LANES = 8
 """Rows that all kernels but the products take at once."""
-TILES = {8: 8, 16: 4}
-"""Lanes of a product's tile → its outputs, as in `charter.model.few_rows`."""
 
 
 def norm() -> Kernel:
@@ -43,24 +40,6 @@ def norm() -> Kernel:
             scale = k.broadcast(k.load(k.at("%w", d)), LANES)
             x = k.arithmetic("fmul", k.load(k.at("%x", at), LANES), inverse, LANES)
             k.store(k.arithmetic("fmul", x, scale, LANES), k.at("%y", at), LANES)
-    return k
-
-
-def product(name: str, lanes: int, first: Callable[[Kernel, str, str, int], str]) -> Kernel:
-    """y `[N, M]` = first + W x, x `[K, M]`, w `[N, K]`; first(kernel, n, place in y, lanes) is where a sum begins."""
-    outputs = TILES[lanes]
-    k = Kernel(f"{name}_{lanes}", ("x", "w", "bias", "y"), ("K", "M", "N"))
-    totals = [k.slot(vector(lanes)) for _ in range(outputs)]
-    ahead = k.times("%K", outputs)
-    with k.loop(0, "%N", outputs) as n:
-        weights = [k.at("%w", k.times(k.sum(n, j), "%K")) for j in range(outputs)]
-        with k.loop(0, "%M", lanes) as m:
-            places = [k.at("%y", k.sum(m, k.times(k.sum(n, j), "%M"))) for j in range(outputs)]
-            for j, total in enumerate(totals):
-                k.store(first(k, k.sum(n, j), places[j], lanes), total, lanes)
-            multiply(k, k.at("%x", m), "%M", weights, "%K", totals, lanes, ahead=ahead)
-            for total, place in zip(totals, places, strict=True):
-                k.store(k.load(total, lanes), place, lanes)
     return k
 
 
@@ -196,14 +175,24 @@ def attention() -> Kernel:
     return k
 
 
-@cache
+@once
 def kernels() -> dict[str, Callable[..., None]]:
-    """All of them by name."""
-    firsts: dict[str, Callable[[Kernel, str, str, int], str]] = {
-        "plain": lambda k, n, place, lanes: "zeroinitializer",
-        "biased": lambda k, n, place, lanes: k.broadcast(k.load(k.at("%bias", n)), lanes),
-        "added": lambda k, n, place, lanes: k.load(place, lanes),
+    """All of them by name; products of either tile, y `[N, M]` = W x, with a bias, or added to what y was."""
+    begins: dict[str, Begin] = {
+        "plain": lambda k, n, m, lanes: "zeroinitializer",
+        "biased": lambda k, n, m, lanes: k.broadcast(k.load(k.at("%bias", n)), lanes),
+        "added": lambda k, n, m, lanes: k.load(_column(k, n, m), lanes),
     }
     written = [norm(), rotation(), gated(), attention()]
-    written += [product(name, lanes, first) for name, first in firsts.items() for lanes in TILES]
+    written += [product(name, lanes, begin, _put_columns) for name, begin in begins.items() for lanes in TILES]
     return dict(zip([kernel.name for kernel in written], compiled(*written), strict=True))
+
+
+def _column(k: Kernel, n: str, m: str) -> str:
+    """Where y `[N, M]` has output n of the rows from m on."""
+    return k.at("%y", k.sum(m, k.times(n, "%M")))
+
+
+def _put_columns(k: Kernel, totals: Sequence[str], n: str, m: str, lanes: int) -> None:
+    for j, total in enumerate(totals):
+        k.store(total, _column(k, k.sum(n, j), m), lanes)

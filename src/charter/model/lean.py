@@ -3,8 +3,9 @@
     x ← x + W_o · attend(rope(W_qkv · norm(x)))          kept: x, queries, keys, values, what attention keeps
     x ← x + W_d · (silu(W_g · n) ⊙ W_u · n),  n = norm(x)     kept: x, W_g · n, W_u · n
 
-What is made again costs no product: with r = 1/sqrt(mean(x²) + eps), the norm is x · r · w, and silu is an elementwise
-function. Gradients, with dn those of the norm's output and x̂ = x · r:
+Norms over each head, where a model has them, keep what torch keeps. What is made again costs no product: with
+r = 1/sqrt(mean(x²) + eps), the norm is x · r · w, and silu is an elementwise function. Gradients, with dn those of the
+norm's output and x̂ = x · r:
 
     dw = Σ_t dn ⊙ x̂,      dx = r · (dn ⊙ w − x̂ · mean(dn ⊙ w ⊙ x̂))
 
@@ -27,7 +28,7 @@ from charter.model.fused import FusedForward, Joined, rotate
 
 
 def lean_forward(fused: FusedForward, tokens: Tensor, positions: Tensor, layout: Layout) -> Tensor:
-    """Last hidden states `[T, D]`, fit for one backward; arguments as of `Policy.hidden`."""
+    """Last hidden states `[T, D]`; arguments as of `Policy.hidden`."""
     x = embedding(tokens, fused.embed, padding_idx=fused.padding)
     cos, sin = fused.angles(x, positions)
     for layer, (projections, out, gate_up, down) in zip(fused.layers, fused.joined, strict=True):

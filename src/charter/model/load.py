@@ -93,14 +93,10 @@ class Policy:
 
         Through the fused forward if the model has one, and with a gradient through the lean one where it serves.
         """
-        if not torch.is_grad_enabled():
-            fused = self.fused_forward()
-            if fused is not None:
-                return fused(tokens, positions, layout)
-        elif self.lean:
-            fused = self.fused_forward()
-            assert fused is not None
-            return lean_forward(fused, tokens, positions, layout)
+        learning = torch.is_grad_enabled()
+        fused = self.fused_forward() if self._plain or not learning else None
+        if fused is not None:
+            return lean_forward(fused, tokens, positions, layout) if learning else fused(tokens, positions, layout)
         return self.module.base_model(
             input_ids=tokens[None],
             position_ids=positions[None],
@@ -111,10 +107,14 @@ class Policy:
 
     @property
     def lean(self) -> bool:
-        """Whether a forward with gradient keeps little (`charter.model.lean`): a fused one, computed in the weights'
-        own dtype, and not in training mode, in which transformers checkpoints whole layers."""
-        plain = self.compute == next(self.module.parameters()).dtype
-        return plain and not self.module.training and self.fused_forward() is not None
+        """Whether a forward with gradient keeps little (`charter.model.lean`)."""
+        return self._plain and self.fused_forward() is not None
+
+    @property
+    def _plain(self) -> bool:
+        """Whether products are in the weights' own dtype, and this is not training mode, in which transformers
+        checkpoints whole layers."""
+        return self.compute == next(self.module.parameters()).dtype and not self.module.training
 
     def logits(self, hidden: Tensor) -> Tensor:
         """`[N, D]` → float32 (or wider) `[N, V]`."""

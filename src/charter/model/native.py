@@ -13,13 +13,14 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, wraps
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+Made = TypeVar("Made")
 MOST_THREADS = 2
 """Beyond, several cores share a product of torch's, which is then faster than a kernel on one."""
 _engines: list[Any] = []
@@ -220,13 +221,25 @@ def compiled(*kernels: Kernel) -> list[Callable[..., None]]:
         ]
 
 
+def once(make: Callable[[], Made]) -> Callable[[], Made]:
+    """`make`, called by the first who needs it; others wait."""
+    made, making = cache(make), Lock()
+
+    @wraps(make)
+    def shared() -> Made:
+        with making:
+            return made()
+
+    return shared
+
+
 def _bits(value: float) -> str:
     """A float as LLVM writes it exactly: the bits of the double that equals it."""
     (double,) = struct.unpack("<Q", struct.pack("<d", struct.unpack("<f", struct.pack("<f", value))[0]))
     return f"0x{double:016X}"
 
 
-_FUNCTIONS = {"fmuladd": 3, "maxnum": 2, "minnum": 2, "sqrt": 1, "rint": 1}
+_FUNCTIONS = {"fmuladd": 3, "maxnum": 2, "sqrt": 1, "rint": 1}
 """Name → arguments."""
 _INTRINSICS = "\n".join(
     [

@@ -46,11 +46,10 @@ class GroupCache:
         self.prompt_keys, self.prompt_values = prompts.keys, prompts.values
         self.own_keys: list[Tensor] = []
         self.own_values: list[Tensor] = []
-        rows, cells = len(self.lengths) * completions, min(max_new_tokens, _FIRST_CAPACITY)
-        for keys in self.prompt_keys:
-            shape = (rows, keys.shape[1], cells, keys.shape[3])
-            self.own_keys.append(keys.new_zeros(shape))
-            self.own_values.append(keys.new_zeros(shape))
+        for keys in self.prompt_keys:  # no cells yet: lanes have their own
+            shape = (len(self.lengths) * completions, keys.shape[1], 0, keys.shape[3])
+            self.own_keys.append(keys.new_empty(shape))
+            self.own_values.append(keys.new_empty(shape))
 
     @property
     def groups(self) -> int:
@@ -69,11 +68,6 @@ class GroupCache:
         self.reserve(self.step + 1)
         return DecodeLayout(self, live)
 
-    def release(self) -> None:
-        """Let go of all keys and values: somebody else has them now."""
-        for stores in (self.prompt_keys, self.prompt_values, self.own_keys, self.own_values):
-            stores.clear()
-
     @property
     def capacity(self) -> int:
         """Own tokens that there is room for."""
@@ -84,7 +78,7 @@ class GroupCache:
         had = self.capacity
         if cells <= had:
             return
-        extra = min(max(had, cells - had), self._max_new - had)
+        extra = min(max(had, cells - had, _FIRST_CAPACITY), self._max_new - had)
         for store in (self.own_keys, self.own_values):
             for layer, old in enumerate(store):
                 store[layer] = torch.nn.functional.pad(old, (0, 0, 0, extra))

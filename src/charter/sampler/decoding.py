@@ -19,6 +19,7 @@ from torch import Tensor
 from charter.errors import DivergedError
 from charter.model.attention import AttentionSpec, Layout
 from charter.model.copies import DecodingCopy
+from charter.model.few_rows import LEAST_ROWS, MOST_ROWS
 from charter.model.load import Policy
 from charter.protocols import SamplingSettings
 from charter.sampler.cache import GroupCache
@@ -109,8 +110,10 @@ class Decoding:
         """Logits of every live row's next token, of all cohorts in one batch. alone: whether no cohort will follow."""
         if not cohorts:
             return []
-        if alone and len(cohorts) == 1 and (lanes := cohorts[0].in_lanes(self)) is not None:
-            return [self.decoder.logits(lanes.hidden([row.tokens[-1] for row in cohorts[0].live]))]
+        if alone and len(cohorts) == 1 and self.decoder is self.policy:
+            hidden = cohorts[0].read_by_kernels(self.policy, self.settings.max_new_tokens)
+            if hidden is not None:
+                return [self.policy.logits(hidden)]
         device = self.policy.device
         slots = [torch.tensor(cohort.slots, device=device) for cohort in cohorts]
         tokens = torch.tensor([row.tokens[-1] for cohort in cohorts for row in cohort.live], device=device)
@@ -153,17 +156,21 @@ class _Cohort:
         self.live = list(rows)
         self.slots = list(range(len(rows)))
         self._lanes: Lanes | None = None
+        self._fit: bool | None = None  # to be lanes; asked once
 
-    def in_lanes(self, how: Decoding) -> Lanes | None:
-        """The live rows as lanes from now on, where kernels can decode them."""
-        if self._lanes is not None:
-            return self._lanes
-        fused, most = how.policy.fused_forward(), how.settings.max_new_tokens
-        own = fused if how.decoder is how.policy else None
-        if own is not None and fit_for_lanes(own, self.cache, len(self.live), most):
-            self._lanes = Lanes(own, self.cache, self.slots, most)
-            self.cache.release()
-        return self._lanes
+    def read_by_kernels(self, policy: Policy, most: int) -> Tensor | None:
+        """Last hidden states of the live rows, which are lanes from now on; None where kernels cannot decode them."""
+        if self._fit is False or (self._lanes is None and not LEAST_ROWS <= len(self.live) <= MOST_ROWS):
+            return None
+        fused = policy.fused_forward()
+        if self._lanes is None:
+            self._fit = fused is not None and fit_for_lanes(fused, self.cache, most)
+            if fused is None or not self._fit:
+                return None
+            self._lanes = Lanes(fused, self.cache, self.slots, most)
+        if fused is None:
+            raise RuntimeError("the model's layers were replaced while it decoded")
+        return self._lanes.hidden(fused, [row.tokens[-1] for row in self.live])
 
     def keep_live(self) -> bool:
         """Let go of rows that ended; whether any is left."""

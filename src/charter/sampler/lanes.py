@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from charter.model.few_rows import LEAST_ROWS, MOST_ROWS, UNROLL
+from charter.model.few_rows import TILES
 from charter.model.fused import FusedForward, Joined
-from charter.model.lanes import LANES, TILES, kernels
+from charter.model.lanes import LANES, kernels
 from charter.model.native import serves
 from charter.sampler.cache import GroupCache
 
@@ -23,32 +23,40 @@ _FIRST_CELLS = 64
 
 
 class Lanes:
-    """The live rows of a cache, whose keys and values they take over.
+    """The live rows of a cache, whose keys and values they take: the cache is left without.
 
-    slots: of each row in the cache, ascending. most: own tokens that a row may have.
+    fused: of the policy, for sizes. slots: of each row in the cache, ascending. most: own tokens that a row may have.
     """
 
     def __init__(self, fused: FusedForward, cache: GroupCache, slots: Sequence[int], most: int) -> None:
-        self._fused = fused
         self._most = most
         self._step = cache.step
         self._lengths = cache.lengths
         beyond = -cache.prompt_keys[0].shape[2] % LANES
-        self._prompts = [
-            tuple(pad(x, (0, 0, 0, beyond)).contiguous() for x in both)
-            for both in zip(cache.prompt_keys, cache.prompt_values, strict=True)
-        ]
         order = torch.tensor(_filled_up(slots))
-        self._own = [  # of each layer: cells `[T, 2 · Hkv · D, M]`, keys before values
-            torch.cat([x[order, :, : self._step].permute(2, 1, 3, 0).flatten(1, 2) for x in both], dim=1)
-            for both in zip(cache.own_keys, cache.own_values, strict=True)
-        ]
+        self._prompts: list[list[Tensor]] = []
+        self._own: list[Tensor] = []  # of each layer: cells `[T, 2 · Hkv · D, M]`, keys before values
+        while cache.own_keys:  # layer by layer, so that little is there twice
+            prompts = cache.prompt_keys.pop(0), cache.prompt_values.pop(0)
+            self._prompts.append([(pad(x, (0, 0, 0, beyond)) if beyond else x).contiguous() for x in prompts])
+            own = cache.own_keys.pop(0), cache.own_values.pop(0)
+            cells = [x[order, :, : self._step].permute(2, 1, 3, 0).flatten(1, 2) for x in own]
+            self._own.append(torch.cat(cells, dim=1))
+        like, width, inner = fused.last.weight, len(fused.last.weight), fused.joined[0][3].weight.shape[1]
+        self._sizes = {
+            "x": width, "n": width, "projected": len(fused.joined[0][0].weight), "seen": fused.heads * fused.head_dim,
+            "inner": 2 * inner, "gated": inner, "cos": fused.head_dim, "sin": fused.head_dim,
+        }  # fmt: skip
+        self._constants = {
+            "norm": like.new_tensor([1 / width, fused.last.eps]),
+            "scale": like.new_tensor([fused.layers[0].spec.scale]),
+        }
         self._arrange([slot // cache.completions for slot in slots])
 
-    def hidden(self, tokens: Sequence[int]) -> Tensor:
+    def hidden(self, fused: FusedForward, tokens: Sequence[int]) -> Tensor:
         """Last hidden states `[rows, D]`, after each row has read its token."""
         self._reserve(self._step + 1)
-        fused, run, room = self._fused, kernels(), self._room
+        run, room = kernels(), self._room
         heads, kv_heads, size = fused.heads, fused.kv_heads, fused.head_dim
         width, lanes = room["x"].shape
         self._tokens[self._lane_of] = torch.tensor(tokens)
@@ -65,7 +73,7 @@ class Lanes:
             (outputs, inner), bias = linear.weight.shape, linear.bias
             tile = min(lanes, max(TILES))
             place = 0 if bias is None else bias.data_ptr()
-            run[f"{name}_{tile}"](at[x], linear.weight.data_ptr(), place, at[y], inner, lanes, outputs)
+            run[f"{name}_{tile}"](at[x], linear.weight.data_ptr(), place, at[y], inner, lanes, outputs, outputs)
 
         for layer, joined, own, prompts in zip(fused.layers, fused.joined, self._own, self._prompts, strict=True):
             projections, out, gate_up, down = joined
@@ -95,12 +103,12 @@ class Lanes:
         lanes: list[int] = self._lane_of.tolist()
         if lanes and len(_filled_up(lanes)) < len(self._groups):
             order = torch.tensor(_filled_up(lanes))
-            self._own = [own.index_select(2, order) for own in self._own]
+            for layer, own in enumerate(self._own):
+                self._own[layer] = own.index_select(2, order)
             self._arrange([self._groups[lane] for lane in lanes])
 
     def _arrange(self, groups: Sequence[int]) -> None:
         """Rows of these groups, in this order, in the lanes from the first on."""
-        fused = self._fused
         self._groups = _filled_up(groups)
         self._lane_of = torch.arange(len(groups))
         self._begin = self._lengths[torch.tensor(self._groups)]
@@ -114,19 +122,13 @@ class Lanes:
             masks += [[float(group == own) for own in block] for group in inside]
             blocks.append(len(segments))
             longest = max(longest, sum(-(-length // LANES) * LANES for length in lengths))
-        like = fused.last.weight.detach()
-        width, inner = len(like), fused.joined[0][3].weight.shape[1]
-        rows = {
-            "x": width, "n": width, "projected": len(fused.joined[0][0].weight), "seen": fused.heads * fused.head_dim,
-            "inner": 2 * inner, "gated": inner, "cos": fused.head_dim, "sin": fused.head_dim,
-        }  # fmt: skip
-        self._room = {name: like.new_empty(size, len(self._groups)) for name, size in rows.items()} | {
+        like = self._constants["norm"]
+        self._room = self._constants | {
             "scores": like.new_empty(longest + self._most, LANES),
             "blocks": torch.tensor(blocks),
             "segments": torch.tensor(segments),
             "masks": like.new_tensor(masks),
-            "norm": like.new_tensor([1 / width, fused.last.eps]),
-            "scale": like.new_tensor([fused.layers[0].spec.scale]),
+            **{name: like.new_empty(size, len(self._groups)) for name, size in self._sizes.items()},
         }
 
     def _reserve(self, cells: int) -> None:
@@ -136,32 +138,36 @@ class Lanes:
         had = len(self._own[0])
         if cells > had:
             extra = max(cells, min(2 * had, self._most), min(_FIRST_CELLS, self._most)) - had
-            self._own = [pad(own, (0, 0, 0, 0, 0, extra)) for own in self._own]
+            for layer, own in enumerate(self._own):
+                self._own[layer] = pad(own, (0, 0, 0, 0, 0, extra))
 
 
-def fit_for_lanes(fused: FusedForward, cache: GroupCache, rows: int, most: int) -> bool:
-    """Whether so many rows of a cache can decode by kernels, in inference mode: float32 on one or two cores of a CPU, a
-    model whose heads have no norms of their own, and nobody out of an attention window's sight.
+def fit_for_lanes(fused: FusedForward, cache: GroupCache, most: int) -> bool:
+    """Whether rows of a cache can decode by kernels, in inference mode: float32 on one or two cores of a CPU, a model
+    whose heads have no norms of their own, and nobody out of an attention window's sight.
 
     most: own tokens that a row may have.
     """
-    first = fused.layers[0]
+    last, spec = fused.last, fused.layers[0].spec
     longest = int(cache.lengths.max()) + most
-    sizes = [size for joined in fused.joined[0] for size in joined.weight.shape]
+    sizes = {fused.head_dim, *fused.widths}
+    read = [fused.embed, last.weight, cache.prompt_keys[0]]
+    for layer, (projections, *others) in zip(fused.layers, fused.joined, strict=True):
+        read += [layer.before_attention.weight, layer.before_mlp.weight, projections.weight]
+        read += [one.weight for one in others] + ([] if projections.bias is None else [projections.bias])
+        if (
+            layer.query_norm is not None
+            or any(one.bias is not None for one in others)
+            or (layer.spec.window is not None and layer.spec.window < longest)
+            or layer.spec.scale != spec.scale
+            or {layer.before_attention.eps, layer.before_mlp.eps} != {last.eps}
+        ):
+            return False
     return (
-        LEAST_ROWS <= rows <= MOST_ROWS
-        and serves(fused.embed, cache.prompt_keys[0])
-        and all(size % max(LANES, UNROLL) == 0 for size in (*sizes, fused.head_dim))
-        and all(
-            layer.query_norm is None
-            and layer.spec.softcap is None
-            and (layer.spec.window is None or layer.spec.window >= longest)
-            and layer.spec.scale == first.spec.scale
-            and layer.before_attention.eps == layer.before_mlp.eps == fused.last.eps
-            and all(joined.bias is None for joined in own[1:])
-            and all(joined.weight.is_contiguous() for joined in own)
-            for layer, own in zip(fused.layers, fused.joined, strict=True)
-        )
+        serves(*read)
+        and all(x.is_contiguous() for x in read)
+        and all(size % LANES == 0 for size in sizes)
+        and fused.steady
     )
 
 
