@@ -29,6 +29,9 @@ from peers import trl_python
 from step import trl_settings, trl_side
 from workload import CASES, exact_prompts, model_folder
 
+ENOUGH_TOKENS, PART_TOKENS = 1024, 512
+"""As in `charter.learner.plan`, which needs torch; this process stays without it."""
+
 RECIPE = """
 method = "grpo"
 model = {model}
@@ -68,13 +71,18 @@ def estimate(shape: Shape) -> dict[str, Any]:
 def with_prompts(memory: Mapping[str, Any], shape: Shape) -> int:
     """The estimate with the prompts' activations and cache.
 
-    explain counts min(micro-batch, completion tokens) of activations; together are as many whole groups as fit into a
-    micro-batch, and at least one.
+    explain counts min(micro-batch, completion tokens) of activations. Together are as many whole groups as make enough
+    for a forward, twice; or, of a group that goes through in parts, its prompt and two of them.
     """
     parts, completions = memory["bytes"], shape.prompts * shape.group * shape.tokens
-    group = (shape.prompt or 0) + shape.group * shape.tokens
-    counted = min(memory["micro-batch tokens"], completions)
-    there = group * min(shape.prompts, max(1, memory["micro-batch tokens"] // group))
+    prompt, replies, most = shape.prompt or 0, shape.group * shape.tokens, memory["micro-batch tokens"]
+    if prompt + replies > ENOUGH_TOKENS and replies > PART_TOKENS:
+        there = prompt + min(replies, 2 * PART_TOKENS)
+    else:
+        group = prompt + replies
+        forward = group * max(1, min(ENOUGH_TOKENS, most) // group)
+        there = min(group * shape.prompts, 2 * forward if 2 * forward <= most else forward)
+    counted = min(most, completions)
     activations = parts["activations of a micro-batch"] * there // counted
     cache = parts["sampler cache"] * (completions + shape.prompts * (shape.prompt or 0)) // completions
     learning = parts["gradients"] + activations + parts["logits chunk"]

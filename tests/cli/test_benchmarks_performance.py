@@ -9,6 +9,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,8 @@ def test_padded_batches_are_whole_parts_of_a_group(bench):
 
 
 def test_the_estimate_with_prompts(bench):
+    from charter.learner import plan as learn_plan
+
     memory = bench("memory")
     shape = bench("measured_step").Shape(model="m", prompts=2, group=2, tokens=5, repeats=1, prompt=10)
     parts = {"weights": 1, "optimizer state": 2, "reference model": 0, "gradients": 4, "logits chunk": 8,
@@ -165,6 +168,15 @@ def test_the_estimate_with_prompts(bench):
     assert memory.with_prompts(told, shape) == 1 + 2 + 4 + 400 + 8
     # a micro-batch of 30 tokens holds one group of 20
     assert memory.with_prompts(told | {"micro-batch tokens": 30}, shape) == 1 + 2 + 4 + 200 + 8
+    # a group of 10 + 4 · 300 goes through in parts; two parts of 512 and the prompt, of 1,200 that take 1,200
+    assert (memory.ENOUGH_TOKENS, memory.PART_TOKENS) == (learn_plan.ENOUGH_TOKENS, learn_plan.PART_TOKENS)
+    shape = replace(shape, prompts=1, group=4, tokens=300)
+    told = {"bytes": parts | {"activations of a micro-batch": 1200}, "micro-batch tokens": 2048}
+    assert memory.with_prompts(told, shape) == 1 + 2 + 4 + 1034 + 8
+    # five groups of 10 + 4 · 90: two make enough for a forward, and two forwards are there together
+    shape = replace(shape, prompts=5, tokens=90)
+    told = {"bytes": parts | {"activations of a micro-batch": 1800}, "micro-batch tokens": 2048}
+    assert memory.with_prompts(told, shape) == 1 + 2 + 4 + 4 * 370 + 8
 
 
 def said(seconds: float, peak: int, model: Any) -> dict[str, Any]:

@@ -160,7 +160,7 @@ def test_two_micro_batches_at_once_change_no_bit(
         policy = tiny_policy(kind)
         reference = tiny_policy(kind, seed=1) if variant.get("kl_coef") else None
         learner = LocalLearner(policy, STILL, total_steps=1, microbatch_tokens=140, reference=reference)
-        assert len(learner._cut(batch.trees)) > 2
+        assert len(learner._cut(batch.trees)[0].batches) > 2
         names: set[str] = set()
         weight = next(policy.module.parameters())
         weight.register_hook(lambda _, names=names: names.add(threading.current_thread().name))

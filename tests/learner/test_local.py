@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from charter.learner import plan
 from charter.learner.local import LocalLearner
-from charter.learner.plan import microbatches
+from charter.learner.plan import microbatches, stretches
 from charter.learner.schedule import learning_rate
 from charter.model.adapters import Adapters
 from charter.model.logprobs import Head
@@ -263,13 +265,14 @@ def test_schedule_by_hand():
 
 
 def test_on_a_cpu_a_forward_takes_up_no_more_trees_than_are_enough(tiny_policy, monkeypatch):
-    from charter.learner import plan
-
     learner = LocalLearner(tiny_policy("llama"), OptimizerTable(), total_steps=1)
     trees = [*TREES, *TREES, *TREES]  # 6 tokens each
-    assert len(learner._cut(trees)) == 1
+    (stretch,) = learner._cut(trees)
+    assert len(stretch.batches) == 1
     monkeypatch.setattr(plan, "ENOUGH_TOKENS", 13)
-    assert [[piece.group for piece in pieces] for pieces in learner._cut(trees)] == [[0, 1], [2]]
+    (stretch,) = learner._cut(trees)
+    assert [[piece.group for piece in pieces] for pieces in stretch.batches] == [[0, 1], [2]]
+    assert (stretch.first, stretch.prefix, stretch.sizes) == (0, None, [12, 6])
     assert plan.enough_tokens(torch.device("cuda")) is None
 
 
@@ -284,3 +287,64 @@ def test_micro_batches_hold_whole_trees_and_cut_only_what_is_too_large():
     cut = microbatches(TREES, 5)  # 3 + 2 and 3 + 1
     assert [[forwarded_tokens(p.tree) for p in pieces] for pieces in cut] == [[5], [4]]
     assert [p.group for pieces in cut for p in pieces] == [0, 0]
+
+
+def test_a_tree_of_more_than_enough_tokens_is_cut_after_its_prefix(monkeypatch):
+    def sizes(branches, budget, **given):
+        tree = Tree(prefix=(1,) * 10, branches=(Branch(tokens=(2,) * 5, mask=(True,) * 5),) * branches)  # 10 + 4 · n
+        small = Tree(prefix=(1,) * 3, branches=())
+        batches = microbatches([small, tree, small], budget, enough=30, opened=True, **given)
+        return [(s.first, s.prefix and len(s.prefix), s.sizes) for s in stretches(batches, opened=True)]
+
+    monkeypatch.setattr(plan, "PART_TOKENS", 16)
+    assert sizes(4, 99) == [(0, None, [29, 3])]  # 26 and the first 3 make less than 30 together
+    assert sizes(7, 99) == [(0, None, [3]), (1, 10, [12, 16]), (3, None, [3])]  # 38: the parts count without the prefix
+    assert sizes(16, 99) == [(0, None, [3]), (1, 10, [16] * 4), (5, None, [3])]
+    assert sizes(16, 20) == [(0, None, [3]), (1, 10, [8] * 8), (9, None, [3])]  # one part and the prefix fit into 20
+    assert sizes(16, 99, whole=True) == [(0, None, [3, 74, 3])]
+    monkeypatch.setattr(plan, "PART_TOKENS", 32)
+    assert sizes(7, 99) == [(0, None, [3, 38, 3])]  # its branches are one part: nothing is gained
+
+
+def test_prefixes_stay_open_where_a_whole_tree_would_only_take_memory(tiny_policy):
+    policy = tiny_policy("llama")
+    assert plan.opens_prefixes(policy)
+    assert not plan.opens_prefixes(policy, checkpointing=True)
+    policy.compute = torch.bfloat16
+    assert not plan.opens_prefixes(policy)
+    policy = SimpleNamespace(device=torch.device("cuda"), compute=policy.head.weight.dtype, head=policy.head)
+    assert not plan.opens_prefixes(policy)
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_open_prefix_gives_the_step_of_the_whole_tree(tiny_policy, monkeypatch, request, threads, adapted):
+    """Two updates with a reference; parts at once or one after another; the reference beside or under adapters."""
+    monkeypatch.setattr(plan, "PART_TOKENS", 12)
+    before = torch.get_num_threads()
+    request.addfinalizer(lambda: torch.set_num_threads(before))
+    torch.set_num_threads(threads)
+    branches = tuple(
+        Branch(tokens=tuple(range(20 + i, 25 + i)), mask=(True,) * 5, advantage=(-1.0) ** i) for i in range(8)
+    )
+    trees = (Tree(prefix=tuple(range(40, 60)), branches=branches), *TREES)
+    batch = Batch(trees=trees, totals=Totals(tokens=45, sequences=10, completions=10, prompts=2))
+    objective = GrpoObjective(config=GrpoTable(updates_per_step=2, kl_coef=0.1), max_new_tokens=5, temperature=1.0)
+    found = []
+    for enough in (30, 1000):
+        monkeypatch.setattr(plan, "ENOUGH_TOKENS", enough)
+        policy = tiny_policy("llama")
+        reference = None if adapted else tiny_policy("llama", seed=1)
+        adapters = Adapters.inject(policy, rank=2, alpha=4.0, targets=("q_proj", "v_proj"), seed=0) if adapted else None
+        learner = LocalLearner(
+            policy, OptimizerTable(learning_rate=1.0, eps=1.0),  # steps about as large as the gradient
+            total_steps=1, reference=reference, adapters=adapters,
+        )  # fmt: skip
+        assert [stretch.prefix is None for stretch in learner._cut(trees)] == ([True] if enough > 30 else [False, True])
+        found.append((learner.step(batch, objective), copies(policy)))
+    (opened, ours), (whole, theirs) = found
+    assert opened["tokens/forwarded"] == whole["tokens/forwarded"] == 2 * (20 + 8 * 4 + 6)
+    assert opened["loss"] == pytest.approx(whole["loss"], rel=1e-5)
+    assert opened["grad_norm"] == pytest.approx(whole["grad_norm"], rel=1e-5)
+    for name, weight in theirs.items():
+        torch.testing.assert_close(ours[name], weight, atol=1e-6, rtol=1e-5, msg=name)

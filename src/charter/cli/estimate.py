@@ -157,11 +157,18 @@ def microbatch_tokens(recipe: Recipe, shape: Shape, total_memory: int) -> int:
 
 def forward_tokens(recipe: Recipe, shape: Shape, total_memory: int) -> int:
     """Tokens whose activations are there together: as many groups as make enough, or a single larger one, and twice
-    that where two forwards run at once (`charter.learner.abreast`)."""
+    that where two forwards run at once (`charter.learner.abreast`). A group that is more than enough goes through in
+    parts: its prompt, whose tokens are not known here, and two parts of 512 tokens; pairs and examples stay whole."""
     most = microbatch_tokens(recipe, shape, total_memory)
     if on_gpu(recipe):
         return most
-    one = max(ENOUGH_TOKENS, largest_tree(recipe))
+    parts = (
+        recipe.samples
+        and recipe.method != "dpo"
+        and not recipe.learner.activation_checkpointing
+        and element_bytes(recipe) == 4
+    )
+    one = ENOUGH_TOKENS if parts else max(ENOUGH_TOKENS, largest_tree(recipe))
     abreast = 2 * one <= most and recipe.lora is None and recipe.method != "preference"
     return 2 * one if abreast else min(one, most)
 

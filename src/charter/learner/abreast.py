@@ -19,7 +19,7 @@ from functools import partial
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 Result = TypeVar("Result")
 
@@ -37,9 +37,7 @@ def abreast(sizes: Sequence[int], most: int, device: torch.device) -> int:
     return 2 if fit and device.type == "cpu" and torch.get_num_threads() > 1 else 1
 
 
-def run_in_turn(
-    count: int, work: Callable[[int], Result], weights: Iterable[nn.Parameter], *, at_once: int
-) -> list[Result]:
+def run_in_turn(count: int, work: Callable[[int], Result], weights: Iterable[Tensor], *, at_once: int) -> list[Result]:
     """[work(0), work(1), …]; each may add to the weights' gradients, and adds in this order.
 
     Raises: the first exception of any of them, when none runs any more.
@@ -106,7 +104,7 @@ class _Turns:
             self._changed.notify_all()
 
     @contextmanager
-    def kept_by(self, weights: Iterable[nn.Parameter]) -> Iterator[None]:
+    def kept_by(self, weights: Iterable[Tensor]) -> Iterator[None]:
         """Backwards add to these weights in turn."""
         hooks = [
             hook

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,15 +12,25 @@ from torch import Tensor
 
 from charter.learner.abreast import abreast, run_in_turn
 from charter.learner.judging import Forwarded, Judge, branches_of
-from charter.learner.plan import Piece, attention_share, enough_tokens, microbatches, token_budget
+from charter.learner.plan import (
+    Piece,
+    Stretch,
+    attention_share,
+    enough_tokens,
+    microbatches,
+    opens_prefixes,
+    stretches,
+    token_budget,
+)
 from charter.learner.pooling import Pooled
+from charter.learner.reading import AfterOpenPrefix, Reader, Whole
 from charter.learner.schedule import learning_rate
 from charter.learner.updating import OptimizerSettings, Updater
 from charter.model.adapters import Adapters
 from charter.model.heads import Critic
 from charter.model.load import Policy
 from charter.model.logprobs import token_logprobs
-from charter.model.prefix import PackedTrees, forwarded_tokens
+from charter.model.prefix import PackedTrees
 from charter.objectives.rows import Loss, Objective, TokenRows
 from charter.types import Batch, Totals, Tree
 
@@ -67,6 +77,7 @@ class LocalLearner:
         fitting = token_budget(policy, checkpointing=activation_checkpointing) // (2 if apart else 1)
         self.microbatch_tokens = microbatch_tokens or fitting
         self._attention_share = attention_share(policy)
+        self._opens = opens_prefixes(policy, checkpointing=activation_checkpointing)
         self._settings = settings
         self._total = total_steps
         self._reference = reference
@@ -103,22 +114,22 @@ class LocalLearner:
         plan = self._cut(batch.trees, whole=batch.whole)
         group_tokens = [sum(sum(branch.mask) for branch in tree.branches) for tree in batch.trees]
         normalizers = _normalizers(batch.totals)
-        old: list[Tensor | None] = [None] * len(plan)
-        reference: list[Tensor | None] = [None] * len(plan)
+        old: dict[int, Tensor] = {}
+        reference: dict[int, Tensor] = {}
         self._steps += 1
         rate = learning_rate(self._settings, self._steps, self._total)
         metrics: dict[str, float] = {"skipped": 0.0, "learning_rate": rate}
 
-        def backward(i: int) -> tuple[Loss, TokenRows]:
-            packed = PackedTrees.pack([piece.tree for piece in plan[i]], self.policy.device)
-            first = old[i] is None
+        def backward(i: int, pieces: Sequence[Piece], reader: Reader) -> tuple[Loss, TokenRows]:
+            packed = PackedTrees.pack([piece.tree for piece in pieces], self.policy.device)
+            first = i not in old
             if first and objective.needs_reference:
-                reference[i] = self._under_reference(packed, plan[i], objective.temperature)
+                reference[i] = self._under_reference(packed, pieces, objective.temperature, reader)
             judge = Judge(
-                objective=objective, pieces=plan[i], old=old[i], reference=reference[i],
+                objective=objective, pieces=pieces, old=old.get(i), reference=reference.get(i),
                 group_tokens=group_tokens, normalizers=normalizers,
             )  # fmt: skip
-            forwarded = self._forward(self.policy, packed, plan[i], objective.temperature, judge=judge)
+            forwarded = self._forward(self.policy, packed, pieces, objective.temperature, reader, judge=judge)
             if first:
                 old[i] = forwarded.logprobs.detach()
             return _backward(objective, judge.rows(forwarded))
@@ -129,7 +140,7 @@ class LocalLearner:
             for told in self._in_turn(plan, backward):
                 pooled.add(*told)
             metrics |= pooled.metrics() | self.updater.apply(pooled.loss, rate, metrics["skipped"])
-        metrics["tokens/forwarded"] = float(sum(map(_tokens, plan)) * objective.updates)
+        metrics["tokens/forwarded"] = float(_tokens(plan) * objective.updates)
         return metrics
 
     def learn(self, batches: Sequence[Batch], objective: Objective) -> dict[str, float]:
@@ -147,11 +158,11 @@ class LocalLearner:
             group_tokens = [sum(sum(branch.mask) for branch in tree.branches) for tree in batch.trees]
             pooled = Pooled()
             self.updater.begin()
-            work = partial(self._learn_from, plan, objective, group_tokens, _normalizers(batch.totals))
+            work = partial(self._learn_from, objective, group_tokens, _normalizers(batch.totals))
             for told in self._in_turn(plan, work):
                 pooled.add(*told)
                 everything.add(*told)
-            forwarded_total += sum(map(_tokens, plan))
+            forwarded_total += _tokens(plan)
             applied = self.updater.apply(pooled.loss, rate, skipped)
             skipped = applied["skipped"]
             norms.append(applied["grad_norm"])
@@ -163,29 +174,48 @@ class LocalLearner:
 
     def _learn_from(
         self,
-        plan: Sequence[Sequence[Piece]],
         objective: Objective,
         group_tokens: Sequence[int],
         normalizers: Mapping[str, int],
-        i: int,
+        _: int,
+        pieces: Sequence[Piece],
+        reader: Reader,
     ) -> tuple[Loss, TokenRows]:
-        """Forward and backward of micro-batch i, of policy and critic."""
-        packed = PackedTrees.pack([piece.tree for piece in plan[i]], self.policy.device)
+        """Forward and backward of a micro-batch, of policy and critic."""
+        packed = PackedTrees.pack([piece.tree for piece in pieces], self.policy.device)
         judge = Judge(
-            objective=objective, pieces=plan[i], old=None, reference=None,
+            objective=objective, pieces=pieces, old=None, reference=None,
             group_tokens=group_tokens, normalizers=normalizers,
         )  # fmt: skip
-        forwarded = self._forward(self.policy, packed, plan[i], objective.temperature, critic=self._critic, judge=judge)
+        forwarded = self._forward(
+            self.policy, packed, pieces, objective.temperature, reader, critic=self._critic, judge=judge
+        )
         return _backward(objective, judge.rows(forwarded))
 
     def _in_turn(
-        self, plan: Sequence[Sequence[Piece]], work: Callable[[int], tuple[Loss, TokenRows]]
-    ) -> list[tuple[Loss, TokenRows]]:
-        """What `work` tells of every micro-batch; two at once where that is faster."""
-        at_once = abreast(list(map(_tokens, plan)), self.microbatch_tokens, self.policy.device)
-        if self._adapters is not None:  # the reference switches them off, for everybody
-            at_once = 1
-        return run_in_turn(len(plan), work, self.updater.named.values(), at_once=at_once)
+        self, plan: Sequence[Stretch], work: Callable[[int, Sequence[Piece], Reader], tuple[Loss, TokenRows]]
+    ) -> Iterator[tuple[Loss, TokenRows]]:
+        """What `work` tells of every micro-batch, told its number; two at once where that is faster."""
+        for stretch in plan:
+            reader = self._reader(stretch)
+            weights: list[Tensor] = list(self.updater.named.values())
+            if isinstance(reader, AfterOpenPrefix):  # by all cores, which nobody else uses yet
+                weights += reader.open(self.policy).leaves
+                if self._critic is not None and not self._critic.shared:
+                    weights += reader.open(self._critic.backbone).leaves
+            at_once = abreast(stretch.sizes, self.microbatch_tokens - stretch.held_tokens, self.policy.device)
+            if self._adapters is not None:  # the reference switches them off, for everybody
+                at_once = 1
+
+            def numbered(i: int, stretch: Stretch = stretch, reader: Reader = reader) -> tuple[Loss, TokenRows]:
+                return work(stretch.first + i, stretch.batches[i], reader)
+
+            yield from run_in_turn(len(stretch.batches), numbered, weights, at_once=at_once)
+            if isinstance(reader, AfterOpenPrefix):
+                reader.close()
+
+    def _reader(self, stretch: Stretch) -> Whole | AfterOpenPrefix:
+        return Whole() if stretch.prefix is None else AfterOpenPrefix(stretch.prefix)
 
     def assess(
         self, trees: Sequence[Tree], temperature: float
@@ -195,10 +225,9 @@ class LocalLearner:
             raise ValueError("the learner was made without a critic")
         logprobs: list[list[list[float]]] = [[] for _ in trees]
         values: list[list[list[float]]] = [[] for _ in trees]
-        for pieces in self._cut(trees):
-            packed = PackedTrees.pack([piece.tree for piece in pieces], self.policy.device)
+        for pieces, packed, reader in self._read(trees):
             with torch.no_grad():
-                told = self._forward(self.policy, packed, pieces, temperature, critic=self._critic)
+                told = self._forward(self.policy, packed, pieces, temperature, reader, critic=self._critic)
             assert told.values is not None
             _distribute(logprobs, pieces, told.logprobs)
             _distribute(values, pieces, told.values)
@@ -207,18 +236,27 @@ class LocalLearner:
     def reference_logprobs(self, trees: Sequence[Tree], temperature: float) -> list[list[list[float]]]:
         """Log-probabilities of every branch's tokens under the reference, per tree and branch."""
         rows: list[list[list[float]]] = [[] for _ in trees]
-        for pieces in self._cut(trees):
-            packed = PackedTrees.pack([piece.tree for piece in pieces], self.policy.device)
-            _distribute(rows, pieces, self._under_reference(packed, pieces, temperature))
+        for pieces, packed, reader in self._read(trees):
+            _distribute(rows, pieces, self._under_reference(packed, pieces, temperature, reader))
         return rows
 
     def use_reference(self, reference: Policy | None) -> None:
         """Hold this policy as the reference from now on; None lets it go."""
         self._reference = reference
 
-    def _cut(self, trees: Sequence[Tree], *, whole: bool = False) -> list[list[Piece]]:
-        enough = enough_tokens(self.policy.device)
-        return microbatches(trees, self.microbatch_tokens, self._attention_share, enough=enough, whole=whole)
+    def _read(self, trees: Sequence[Tree]) -> Iterator[tuple[Sequence[Piece], PackedTrees, Reader]]:
+        """The micro-batches of these trees, and who reads each."""
+        for stretch in self._cut(trees):
+            reader = self._reader(stretch)
+            for pieces in stretch.batches:
+                yield pieces, PackedTrees.pack([piece.tree for piece in pieces], self.policy.device), reader
+
+    def _cut(self, trees: Sequence[Tree], *, whole: bool = False) -> list[Stretch]:
+        batches = microbatches(
+            trees, self.microbatch_tokens, self._attention_share,
+            enough=enough_tokens(self.policy.device), whole=whole, opened=self._opens,
+        )  # fmt: skip
+        return stretches(batches, opened=self._opens)
 
     def _forward(
         self,
@@ -226,6 +264,7 @@ class LocalLearner:
         packed: PackedTrees,
         pieces: Sequence[Piece],
         temperature: float,
+        reader: Reader,
         *,
         critic: Critic | None = None,
         judge: Judge | None = None,
@@ -238,9 +277,7 @@ class LocalLearner:
         for row, branch in enumerate(branches_of(pieces)):
             mask[row, : len(branch.mask)] = torch.tensor(branch.mask, dtype=torch.bool)
         with policy.arithmetic():
-            hidden = policy.hidden(packed.tokens, packed.positions, packed.layout())
-            # index_select, whose backward on CPU adds in a fixed order: the prompt's last state is read G times
-            predicting = hidden.index_select(0, packed.source[mask])
+            predicting = reader.predicting(policy, packed, mask)
             logprobs, entropy = token_logprobs(
                 predicting, policy.head, packed.targets[mask], temperature,
                 upstream=judge.upstream(mask, critic=critic is not None) if judge is not None else None,
@@ -248,8 +285,7 @@ class LocalLearner:
             told: Tensor | None = None
             if critic is not None:
                 if not critic.shared:
-                    hidden = critic.backbone.hidden(packed.tokens, packed.positions, packed.layout())
-                    predicting = hidden.index_select(0, packed.source[mask])
+                    predicting = reader.predicting(critic.backbone, packed, mask)
                 told = critic.values(predicting)
         blank = logprobs.new_zeros(mask.shape)
         return Forwarded(
@@ -259,13 +295,15 @@ class LocalLearner:
             blank.masked_scatter(mask, told.to(blank.dtype)) if told is not None else None,
         )
 
-    def _under_reference(self, packed: PackedTrees, pieces: Sequence[Piece], temperature: float) -> Tensor:
+    def _under_reference(
+        self, packed: PackedTrees, pieces: Sequence[Piece], temperature: float, reader: Reader
+    ) -> Tensor:
         with torch.no_grad():
             if self._reference is not None:
-                return self._forward(self._reference, packed, pieces, temperature).logprobs
+                return self._forward(self._reference, packed, pieces, temperature, reader).logprobs
             if self._adapters is not None:
                 with self._adapters.disabled():
-                    return self._forward(self.policy, packed, pieces, temperature).logprobs
+                    return self._forward(self.policy, packed, pieces, temperature, reader).logprobs
         raise ValueError("the objective needs a reference policy, and the learner was made without one")
 
     def state(self) -> LearnerState:
@@ -309,8 +347,8 @@ def _backward(objective: Objective, rows: TokenRows) -> tuple[Loss, TokenRows]:
     return loss, rows
 
 
-def _tokens(pieces: Sequence[Piece]) -> int:
-    return sum(forwarded_tokens(piece.tree) for piece in pieces)
+def _tokens(plan: Sequence[Stretch]) -> int:
+    return sum(stretch.held_tokens + sum(stretch.sizes) for stretch in plan)
 
 
 def _normalizers(totals: Totals) -> dict[str, int]:

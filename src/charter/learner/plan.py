@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -20,6 +22,10 @@ ENOUGH_TOKENS = 1024
 two cores, and activations are most of the memory (docs/performance.md)."""
 
 
+PART_TOKENS = 512
+"""Most branch tokens in a part of a tree whose prefix stays open, where two parts go through at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A tree, or part of its branches, that goes into one micro-batch. group: number of its tree in the step."""
@@ -28,29 +34,84 @@ class Piece:
     tree: Tree
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """Consecutive micro-batches of a step. first: number of the first of them. batches: the pieces of each.
+
+    prefix: of the one tree whose parts they are, to be read once for all (`charter.learner.open_prefix`); None: each
+    stands for itself.
+    """
+
+    first: int
+    batches: Sequence[Sequence[Piece]]
+    prefix: tuple[int, ...] | None
+
+    @property
+    def held_tokens(self) -> int:
+        """Tokens whose activations are there whichever of the micro-batches is worked on."""
+        return len(self.prefix or ())
+
+    @property
+    def sizes(self) -> list[int]:
+        """Tokens that each micro-batch forwards."""
+        return [sum(forwarded_tokens(piece.tree) - self.held_tokens for piece in pieces) for pieces in self.batches]
+
+
 def microbatches(
-    trees: Sequence[Tree], budget: int, attention_share: float = 0.0, *, enough: int | None = None, whole: bool = False
+    trees: Sequence[Tree],
+    budget: int,
+    attention_share: float = 0.0,
+    *,
+    enough: int | None = None,
+    whole: bool = False,
+    opened: bool = False,
 ) -> list[list[Piece]]:
     """Consecutive trees of at most `budget` tokens together, and of at most `enough` where that is given.
 
     A tree counts its forwarded tokens, and attention_share for every prefix or branch position that attention lays
     out anew for each branch (see `attention_share`).
 
-    Whole trees stay together; only a tree that is larger than the budget alone is cut between branches, its prefix
-    repeated, and a single branch is never cut. whole: no tree is cut, however large.
+    Whole trees stay together. A tree that is larger than the budget alone is cut between branches, and a single branch
+    is never cut. opened: the prefix of a cut tree stays open, so a tree that is more than enough is cut as well, and
+    its parts count without the prefix; otherwise every part repeats it. whole: no tree is cut, however large.
     """
     batches: list[list[Piece]] = []
     together = min(budget, enough or budget)
     room = 0.0
     for group, tree in enumerate(trees):
-        for part in [tree] if whole else _parts(tree, budget, attention_share):
+        if whole:
+            parts = [tree]
+        elif opened:
+            parts = _opened(tree, budget, together, attention_share)
+        else:
+            parts = _halved(tree, lambda part: _size(part, attention_share) <= budget)
+        for part in parts:
             size = _size(part, attention_share)
-            if not batches or size > room:
+            if not batches or size > room or len(parts) > 1:
                 batches.append([])
                 room = together
             batches[-1].append(Piece(group, part))
             room -= size
+        if len(parts) > 1:
+            room = 0.0
     return batches
+
+
+def stretches(batches: Sequence[Sequence[Piece]], *, opened: bool = False) -> list[Stretch]:
+    """The micro-batches of a step in order; where prefixes stay open, those of one cut tree by themselves."""
+
+    parts = Counter(pieces[0].group for pieces in batches)
+
+    def cut(pieces: Sequence[Piece]) -> int | None:
+        group = pieces[0].group
+        return group if opened and parts[group] > 1 else None
+
+    found: list[Stretch] = []
+    for group, several in groupby(enumerate(batches), key=lambda one: cut(one[1])):
+        numbered = list(several)
+        prefix = None if group is None else numbered[0][1][0].tree.prefix
+        found.append(Stretch(first=numbered[0][0], batches=[pieces for _, pieces in numbered], prefix=prefix))
+    return found
 
 
 def attention_share(policy: Policy) -> float:
@@ -69,6 +130,12 @@ def attention_share(policy: Policy) -> float:
     return 2 * width * layers * 4 / activation_bytes_per_token(config)
 
 
+def opens_prefixes(policy: Policy, *, checkpointing: bool = False) -> bool:
+    """Whether parts of a tree share one reading of its prefix. Not on CUDA, where a whole tree is one product; with
+    checkpointing activations are few; in bfloat16 the parts' gradients would be added up in bfloat16."""
+    return policy.device.type == "cpu" and not checkpointing and policy.compute == policy.head.weight.dtype
+
+
 def keeps_little(policy: Policy) -> bool:
     """Whether the forward keeps what `charter.model.lean` says, and nothing for windows or norms over each head."""
     config = policy.config
@@ -84,14 +151,23 @@ def _size(tree: Tree, share: float) -> float:
     return forwarded_tokens(tree) + share * len(tree.branches) * (len(tree.prefix) + longest)
 
 
-def _parts(tree: Tree, budget: int, share: float) -> list[Tree]:
-    if _size(tree, share) <= budget or len(tree.branches) == 1:
+def _opened(tree: Tree, budget: int, together: int, share: float) -> list[Tree]:
+    """Parts of a tree whose prefix stays open; the tree itself where that is small, or its branches one part."""
+    if _size(tree, share) <= together:
+        return [tree]
+    most = len(tree.prefix) + PART_TOKENS
+    return _halved(tree, lambda part: forwarded_tokens(part) <= most and _size(part, share) <= budget)
+
+
+def _halved(tree: Tree, fits: Callable[[Tree], bool]) -> list[Tree]:
+    """The tree, or its branches in halves of halves that fit, the prefix with each; a single branch always fits."""
+    if fits(tree) or len(tree.branches) == 1:
         return [tree]
     half = len(tree.branches) // 2
     return [
         part
         for branches in (tree.branches[:half], tree.branches[half:])
-        for part in _parts(Tree(prefix=tree.prefix, branches=branches), budget, share)
+        for part in _halved(Tree(prefix=tree.prefix, branches=branches), fits)
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -56,13 +57,14 @@ class Updater:
             eps=settings.eps,
             fused=True,
         )
-        # before anything else takes memory, where they would lie between what comes and goes
+        # moments and gradients take their memory before anything else does, or they lie between what comes and goes
         for parameter in self.named.values():
             self._optimizer.state[parameter] = {
                 "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
                 "exp_avg": torch.zeros_like(parameter),
                 "exp_avg_sq": torch.zeros_like(parameter),
             }
+            parameter.register_post_accumulate_grad_hook(partial(_keep_gradient, torch.zeros_like(parameter)))
 
     def begin(self) -> None:
         """Forget gradients."""
@@ -106,3 +108,9 @@ class Updater:
                 raise ValueError(f"the saved optimizer state has no moments for {name}")
             for key, value in saved.items():
                 own[key].copy_(value)
+
+
+def _keep_gradient(place: Tensor, parameter: Tensor) -> None:
+    """Move a weight's first gradient to where its gradients are kept; later ones are added there."""
+    if parameter.grad is not place:
+        parameter.grad = place.copy_(parameter.grad)  # type: ignore[arg-type]

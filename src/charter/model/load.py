@@ -201,7 +201,7 @@ def load_policy(
         module: Any = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{name} did not load as a causal language model: {_first_line(error)}") from error
-    module.to(where).eval()
+    _own_memory(module.to(where).eval())
     declared = _ids(module.config.eos_token_id) | _ids(getattr(module.generation_config, "eos_token_id", None))
     policy = Policy(module, ChatFormat(tokenizer, sorted(declared), source=name), source=name, compute=compute)
     if len(tokenizer) > policy.head.weight.shape[0]:
@@ -212,6 +212,14 @@ def load_policy(
     if verify:
         policy.verify()
     return policy
+
+
+def _own_memory(module: torch.nn.Module) -> None:
+    """Move weights out of the file that they are mapped from: once some of them are joined elsewhere
+    (`charter.model.fused`), the rest would hold all of its pages, and it may be written anew while they are in use."""
+    for parameter in module.parameters():
+        if parameter.device.type == "cpu":
+            parameter.data = parameter.data.clone()
 
 
 def pick_device(device: str) -> torch.device:

@@ -22,6 +22,9 @@ from charter.model.few_rows import linear
 CHUNK_BYTES = 64 * 2**20
 """Largest logits chunk: big enough for full-speed matrix products, small beside any model."""
 
+BLOCK_BYTES = 2**20
+"""Logits of a chunk that go through the softmax together on a CPU."""
+
 Upstream = Callable[[slice, Tensor], Tensor]
 """(some of the rows, their log-probabilities `[n]`) → ∂loss/∂log p(y) of each `[n]`."""
 
@@ -53,6 +56,23 @@ class Head:
 def chunk_rows(vocabulary: int, element_bytes: int = 4) -> int:
     """Rows of logits that fit in a chunk."""
     return max(16, CHUNK_BYTES // (vocabulary * element_bytes))
+
+
+def _to_probabilities(logits: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """(log p(y), H) `[n]` of logits `[n, V]`, which become the probabilities under the temperature."""
+    # on a CPU by so few rows that what lies between the passes stays in the cache, and next to nothing is there twice
+    few = len(logits) if logits.device.type != "cpu" else max(1, BLOCK_BYTES // (logits.shape[1] * logits.itemsize))
+    logprobs: list[Tensor] = []
+    entropy: list[Tensor] = []
+    for z, wanted in zip(logits.split(few), targets.split(few), strict=True):
+        if temperature != 1:
+            z.div_(temperature)
+        normaliser = torch.logsumexp(z, dim=-1)
+        logprobs.append(z.gather(1, wanted[:, None])[:, 0] - normaliser)
+        probs = torch.sub(z, normaliser[:, None]).exp_()
+        entropy.append(normaliser - torch.linalg.vecdot(probs, z))
+        z.copy_(probs)
+    return torch.cat(logprobs), torch.cat(entropy)
 
 
 class _Gradients:
@@ -105,14 +125,10 @@ class _TokenLogprobs(torch.autograd.Function):
             logits = head.logits(hidden[rows])
             raw = logits if head.softcap is None or formed is None else logits.clone()
             with torch.autocast(hidden.device.type, enabled=False):  # which would round sums over the vocabulary
-                logits = logits.div_(temperature) if temperature != 1 else logits
-                normaliser = torch.logsumexp(logits, dim=-1)
-                logprobs[rows] = logits.gather(1, targets[rows, None])[:, 0] - normaliser
-                probs = torch.sub(logits, normaliser[:, None]).exp_()
-                entropy[rows] = normaliser - torch.linalg.vecdot(probs, logits)
+                logprobs[rows], entropy[rows] = _to_probabilities(logits, targets[rows], temperature)
                 if upstream is not None and formed is not None and expected is not None:
                     expected[rows] = upstream(rows, logprobs[rows])
-                    formed.add(rows, head, raw, probs, targets, expected[rows] / temperature)
+                    formed.add(rows, head, raw, logits, targets, expected[rows] / temperature)
         ctx.save_for_backward(hidden, targets, weight, bias)
         ctx.head, ctx.temperature, ctx.formed, ctx.expected = head, temperature, formed, expected
         ctx.autocast = torch.is_autocast_enabled(hidden.device.type), torch.get_autocast_dtype(hidden.device.type)

@@ -118,34 +118,54 @@ class TreeLayout:
         self._masks: dict[tuple[int, int, int | None], Tensor] = {}
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, spec: AttentionSpec) -> Tensor:
-        heads = query.shape[0]
         queries, keys, values = (x.split(self._sizes, dim=1) for x in (query, key, value))
         outputs: list[Tensor] = []
-        for i, (span, places) in enumerate(zip(self._spans, self._places, strict=True)):
-            prefix_key, prefix_value = repeat_heads(keys[2 * i], heads), repeat_heads(values[2 * i], heads)
-            windowed = spec.window is not None and spec.window < span.prefix
-            allowed = self._mask(0, span.prefix, spec.window, query.device) if windowed else None
-            out = masked_attention(queries[2 * i][None], prefix_key[None], prefix_value[None], allowed, spec)
-            outputs.append(out[0])
-            if not len(places):
-                continue
-            group, longest = len(span.branches), max(span.branches)
-            if in_two_parts(query, value, spec, span.prefix + longest):
-                mine = (x[2 * i + 1] for x in (queries, keys, values))
-                shared = (x[2 * i] for x in (keys, values))
-                outputs.append(BranchAttention.apply(*mine, *shared, places, group, longest, spec.scale))  # type: ignore[arg-type]
-                continue
-            own = (_Spread.apply(x[2 * i + 1], places, group, longest) for x in (queries, keys, values))
-            own_query, own_key, own_value = (x.transpose(0, 1) for x in own)
-            out = masked_attention(
-                own_query,
-                torch.cat([prefix_key.expand(group, -1, -1, -1), repeat_heads(own_key, heads)], dim=2),
-                torch.cat([prefix_value.expand(group, -1, -1, -1), repeat_heads(own_value, heads)], dim=2),
-                self._mask(span.prefix, longest, spec.window, query.device),
-                spec,
+        for i, span in enumerate(self._spans):
+            prefix, own = 2 * i, 2 * i + 1
+            outputs.append(self._of_prefix(span, queries[prefix], keys[prefix], values[prefix], spec))
+            if any(span.branches):
+                outputs.append(
+                    self.of_branches(i, queries[own], keys[own], values[own], keys[prefix], values[prefix], spec)
+                )
+        return torch.cat([one.transpose(0, 1) for one in outputs])
+
+    def _of_prefix(self, span: TreeSpan, query: Tensor, key: Tensor, value: Tensor, spec: AttentionSpec) -> Tensor:
+        """`[H, P, D]` of a prefix's tokens, each over the prefix before it."""
+        windowed = spec.window is not None and spec.window < span.prefix
+        allowed = self._mask(0, span.prefix, spec.window, query.device) if windowed else None
+        share = query.shape[0] // key.shape[0]
+        # the query heads of one key head as a batch, so that the backward keeps no copy of keys and values for each
+        keys, values = (x[:, None].expand(-1, share, -1, -1) for x in (key, value))
+        return masked_attention(query.unflatten(0, (-1, share)), keys, values, allowed, spec).flatten(0, 1)
+
+    def of_branches(
+        self,
+        tree: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        prefix_key: Tensor,
+        prefix_value: Tensor,
+        spec: AttentionSpec,
+    ) -> Tensor:
+        """`[H, N, D]` of the N branch tokens of one tree, over its prefix `[Hkv, P, D]` and each its own branch."""
+        span, places, heads = self._spans[tree], self._places[tree], query.shape[0]
+        group, longest = len(span.branches), max(span.branches)
+        if in_two_parts(query, value, spec, span.prefix + longest):
+            return BranchAttention.apply(  # type: ignore[no-any-return]
+                query, key, value, prefix_key, prefix_value, places, group, longest, spec.scale
             )
-            outputs.append(_Gather.apply(out.transpose(0, 1), places))
-        return torch.cat(outputs, dim=1).transpose(0, 1)
+        own = (_Spread.apply(x, places, group, longest) for x in (query, key, value))
+        own_query, own_key, own_value = (x.transpose(0, 1) for x in own)
+        shared = (repeat_heads(x, heads).expand(group, -1, -1, -1) for x in (prefix_key, prefix_value))
+        keys, values = (
+            torch.cat([before, repeat_heads(mine, heads)], dim=2)
+            for before, mine in zip(shared, (own_key, own_value), strict=True)
+        )
+        out = masked_attention(
+            own_query, keys, values, self._mask(span.prefix, longest, spec.window, query.device), spec
+        )
+        return _Gather.apply(out.transpose(0, 1), places)  # type: ignore[no-any-return]
 
     def _mask(self, prefix: int, width: int, window: int | None, device: torch.device) -> Tensor:
         """`[L, P + L]`: branch token i sees the prefix and branch tokens up to i, at most `window` back."""

@@ -53,7 +53,8 @@ class BranchAttention(torch.autograd.Function):
         to_own, own_sum = _flash(*own, 0.0, True, scale=scale)
         to_own, own_sum = _flat(to_own, places), _flat(own_sum[..., None], places)[..., 0]
         whole = torch.logaddexp(prefix_sum, own_sum)
-        out = to_prefix.mul_(torch.exp(prefix_sum - whole)[..., None])
+        out = query.new_empty(tokens, heads, size).transpose(0, 1)  # so that a token's heads lie together, as projected
+        torch.mul(to_prefix, torch.exp(prefix_sum - whole)[..., None], out=out)
         out.addcmul_(to_own, torch.exp(own_sum - whole)[..., None])
         ctx.save_for_backward(query, key, value, prefix_key, prefix_value, places, out, whole)
         return out

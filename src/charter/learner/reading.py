@@ -1,0 +1,58 @@
+"""How a micro-batch's branches are read by a model: with their prefixes, or after one that is open already."""
+
+from __future__ import annotations
+
+import threading
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from charter.learner.open_prefix import OpenPrefix
+from charter.model.load import Policy
+from charter.model.prefix import PackedTrees
+
+
+class Reader(Protocol):
+    """Reads the micro-batches of a stretch (`charter.learner.plan`)."""
+
+    def predicting(self, policy: Policy, packed: PackedTrees, mask: Tensor) -> Tensor:
+        """The states `[N, D]` of this model that predict the masked branch tokens `[B, L]`."""
+        ...
+
+
+class Whole:
+    """Every micro-batch with its own prefixes."""
+
+    def predicting(self, policy: Policy, packed: PackedTrees, mask: Tensor) -> Tensor:
+        hidden = policy.hidden(packed.tokens, packed.positions, packed.layout())
+        # index_select, whose backward on CPU adds in a fixed order: the prompt's last state is read G times
+        return hidden.index_select(0, packed.source[mask])
+
+
+class AfterOpenPrefix:
+    """Parts of one tree, whose prefix each model reads once: when it is first asked for, or told to `open`.
+
+    A model is asked with gradients or without, and the two are kept apart: without gradients the adapters of the same
+    model may be switched off, which makes it the reference.
+    """
+
+    def __init__(self, prefix: tuple[int, ...]) -> None:
+        self._prefix = prefix
+        self._read: dict[tuple[int, bool], OpenPrefix] = {}
+        self._reading = threading.Lock()
+
+    def open(self, policy: Policy) -> OpenPrefix:
+        key = id(policy), torch.is_grad_enabled()
+        with self._reading:
+            if key not in self._read:
+                self._read[key] = OpenPrefix(policy, self._prefix)
+            return self._read[key]
+
+    def predicting(self, policy: Policy, packed: PackedTrees, mask: Tensor) -> Tensor:
+        return self.open(policy).predicting(packed, mask)
+
+    def close(self) -> None:
+        """Take the gradients that the parts left through the prefix, in the order of opening."""
+        for opened in self._read.values():
+            opened.close()
