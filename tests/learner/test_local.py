@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from charter.learner import plan
+from charter.learner import local, plan
+from charter.learner.abreast import run_in_turn
 from charter.learner.local import LocalLearner
 from charter.learner.plan import microbatches, stretches
 from charter.learner.schedule import learning_rate
@@ -330,18 +331,30 @@ def test_an_open_prefix_gives_the_step_of_the_whole_tree(tiny_policy, monkeypatc
     trees = (Tree(prefix=tuple(range(40, 60)), branches=branches), *TREES)
     batch = Batch(trees=trees, totals=Totals(tokens=45, sequences=10, completions=10, prompts=2))
     objective = GrpoObjective(config=GrpoTable(updates_per_step=2, kl_coef=0.1), max_new_tokens=5, temperature=1.0)
+    added_to: list[int] = []
+
+    def in_turn(count, work, weights, *, at_once):
+        added_to.append(len(weights))
+        return run_in_turn(count, work, weights, at_once=at_once)
+
+    monkeypatch.setattr(local, "run_in_turn", in_turn)
     found = []
     for enough in (30, 1000):
         monkeypatch.setattr(plan, "ENOUGH_TOKENS", enough)
         policy = tiny_policy("llama")
         reference = None if adapted else tiny_policy("llama", seed=1)
         adapters = Adapters.inject(policy, rank=2, alpha=4.0, targets=("q_proj", "v_proj"), seed=0) if adapted else None
+        for place, weight in enumerate(p for p in policy.module.parameters() if adapted and p.requires_grad):
+            torch.nn.init.constant_(weight, 0.05 * (place + 1))  # fresh ones change nothing
         learner = LocalLearner(
             policy, OptimizerTable(learning_rate=1.0, eps=1.0),  # steps about as large as the gradient
             total_steps=1, reference=reference, adapters=adapters,
         )  # fmt: skip
         assert [stretch.prefix is None for stretch in learner._cut(trees)] == ([True] if enough > 30 else [False, True])
         found.append((learner.step(batch, objective), copies(policy)))
+    # keys and values of two layers and the last state are added to in turn as well
+    own = len(learner.updater.named)
+    assert added_to == [own + 5, own] * 2 + [own] * 2
     (opened, ours), (whole, theirs) = found
     assert opened["tokens/forwarded"] == whole["tokens/forwarded"] == 2 * (20 + 8 * 4 + 6)
     assert opened["loss"] == pytest.approx(whole["loss"], rel=1e-5)

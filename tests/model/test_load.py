@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,6 +26,21 @@ def test_saving_and_loading_gives_the_same_weights(tiny_folder, tmp_path):
     again = load_policy(tmp_path / "again", device="cpu")
     for a, b in zip(policy.module.parameters(), again.module.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_loaded_model_does_not_look_at_its_file_again(tiny_folder, tmp_path):
+    """transformers maps the file; whoever writes over it in place would change the weights, and its pages stay."""
+    folder = shutil.copytree(tiny_folder("llama"), tmp_path / "model")
+    policy = load_policy(folder)
+    before = {name: weight.detach().clone() for name, weight in policy.module.named_parameters()}
+    with (folder / "model.safetensors").open("r+b") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        file.write(bytes(size))
+    for name, weight in policy.module.named_parameters():
+        assert torch.equal(weight, before[name]), name
+    if sys.platform.startswith("linux"):
+        assert str(folder) not in Path("/proc/self/maps").read_text()
 
 
 @pytest.mark.parametrize(

@@ -229,8 +229,10 @@ def _memory(recipe: Recipe) -> tuple[dict[str, Any] | None, list[str]]:
         "micro-batch tokens": forward_tokens(recipe, shape, total),
         "sampler cache bytes per token": cache_bytes_per_token(recipe, shape),
     }
-    notes = ["memory counts completions; each prompt adds its own tokens, once per group"]
-    return memory, notes if recipe.samples else []
+    notes = ["memory leaves out Python and its libraries, about 0.4 GB"]
+    if recipe.samples:
+        notes.append("memory counts completions; each prompt adds its own tokens, once per group")
+    return memory, notes
 
 
 def _notes(recipe: Recipe) -> list[str]:

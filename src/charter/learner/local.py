@@ -196,13 +196,12 @@ class LocalLearner:
         self, plan: Sequence[Stretch], work: Callable[[int, Sequence[Piece], Reader], tuple[Loss, TokenRows]]
     ) -> Iterator[tuple[Loss, TokenRows]]:
         """What `work` tells of every micro-batch, told its number; two at once where that is faster."""
+        critics = [self._critic.backbone] if self._critic is not None and not self._critic.shared else []
         for stretch in plan:
-            reader = self._reader(stretch)
+            reader = _reader(stretch)
             weights: list[Tensor] = list(self.updater.named.values())
-            if isinstance(reader, AfterOpenPrefix):  # by all cores, which nobody else uses yet
-                weights += reader.open(self.policy).leaves
-                if self._critic is not None and not self._critic.shared:
-                    weights += reader.open(self._critic.backbone).leaves
+            for model in (self.policy, *critics):  # by all cores, which nobody else uses yet
+                weights += reader.open(model)
             at_once = abreast(stretch.sizes, self.microbatch_tokens - stretch.held_tokens, self.policy.device)
             if self._adapters is not None:  # the reference switches them off, for everybody
                 at_once = 1
@@ -211,11 +210,7 @@ class LocalLearner:
                 return work(stretch.first + i, stretch.batches[i], reader)
 
             yield from run_in_turn(len(stretch.batches), numbered, weights, at_once=at_once)
-            if isinstance(reader, AfterOpenPrefix):
-                reader.close()
-
-    def _reader(self, stretch: Stretch) -> Whole | AfterOpenPrefix:
-        return Whole() if stretch.prefix is None else AfterOpenPrefix(stretch.prefix)
+            reader.close()
 
     def assess(
         self, trees: Sequence[Tree], temperature: float
@@ -247,7 +242,7 @@ class LocalLearner:
     def _read(self, trees: Sequence[Tree]) -> Iterator[tuple[Sequence[Piece], PackedTrees, Reader]]:
         """The micro-batches of these trees, and who reads each."""
         for stretch in self._cut(trees):
-            reader = self._reader(stretch)
+            reader = _reader(stretch)
             for pieces in stretch.batches:
                 yield pieces, PackedTrees.pack([piece.tree for piece in pieces], self.policy.device), reader
 
@@ -345,6 +340,10 @@ def _backward(objective: Objective, rows: TokenRows) -> tuple[Loss, TokenRows]:
     loss = objective(rows)
     loss.value.backward()
     return loss, rows
+
+
+def _reader(stretch: Stretch) -> Reader:
+    return Whole() if stretch.prefix is None else AfterOpenPrefix(stretch.prefix)
 
 
 def _tokens(plan: Sequence[Stretch]) -> int:

@@ -21,7 +21,6 @@ ENOUGH_TOKENS = 1024
 """Most tokens that several trees make together in a forward on a CPU; a larger tree goes alone. More were no faster on
 two cores, and activations are most of the memory (docs/performance.md)."""
 
-
 PART_TOKENS = 512
 """Most branch tokens in a part of a tree whose prefix stays open, where two parts go through at once."""
 
@@ -99,7 +98,6 @@ def microbatches(
 
 def stretches(batches: Sequence[Sequence[Piece]], *, opened: bool = False) -> list[Stretch]:
     """The micro-batches of a step in order; where prefixes stay open, those of one cut tree by themselves."""
-
     parts = Counter(pieces[0].group for pieces in batches)
 
     def cut(pieces: Sequence[Piece]) -> int | None:

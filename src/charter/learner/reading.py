@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -16,18 +17,32 @@ from charter.model.prefix import PackedTrees
 class Reader(Protocol):
     """Reads the micro-batches of a stretch (`charter.learner.plan`)."""
 
+    def open(self, policy: Policy) -> Sequence[Tensor]:
+        """Read what the micro-batches share under this model; returns the leaves that their backwards add to."""
+        ...
+
     def predicting(self, policy: Policy, packed: PackedTrees, mask: Tensor) -> Tensor:
         """The states `[N, D]` of this model that predict the masked branch tokens `[B, L]`."""
+        ...
+
+    def close(self) -> None:
+        """Take the gradients that were left at the leaves on to the weights."""
         ...
 
 
 class Whole:
     """Every micro-batch with its own prefixes."""
 
+    def open(self, policy: Policy) -> Sequence[Tensor]:
+        return ()
+
     def predicting(self, policy: Policy, packed: PackedTrees, mask: Tensor) -> Tensor:
         hidden = policy.hidden(packed.tokens, packed.positions, packed.layout())
         # index_select, whose backward on CPU adds in a fixed order: the prompt's last state is read G times
         return hidden.index_select(0, packed.source[mask])
+
+    def close(self) -> None:
+        pass
 
 
 class AfterOpenPrefix:
@@ -42,17 +57,19 @@ class AfterOpenPrefix:
         self._read: dict[tuple[int, bool], OpenPrefix] = {}
         self._reading = threading.Lock()
 
-    def open(self, policy: Policy) -> OpenPrefix:
+    def open(self, policy: Policy) -> Sequence[Tensor]:
+        return self._under(policy).leaves
+
+    def predicting(self, policy: Policy, packed: PackedTrees, mask: Tensor) -> Tensor:
+        return self._under(policy).predicting(packed, mask)
+
+    def close(self) -> None:
+        for opened in self._read.values():
+            opened.close()
+
+    def _under(self, policy: Policy) -> OpenPrefix:
         key = id(policy), torch.is_grad_enabled()
         with self._reading:
             if key not in self._read:
                 self._read[key] = OpenPrefix(policy, self._prefix)
             return self._read[key]
-
-    def predicting(self, policy: Policy, packed: PackedTrees, mask: Tensor) -> Tensor:
-        return self.open(policy).predicting(packed, mask)
-
-    def close(self) -> None:
-        """Take the gradients that the parts left through the prefix, in the order of opening."""
-        for opened in self._read.values():
-            opened.close()

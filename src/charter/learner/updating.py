@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from charter.learner.schedule import ScheduleSettings
 
@@ -58,13 +60,16 @@ class Updater:
             fused=True,
         )
         # moments and gradients take their memory before anything else does, or they lie between what comes and goes
+        hooks: list[RemovableHandle] = []
         for parameter in self.named.values():
             self._optimizer.state[parameter] = {
                 "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
                 "exp_avg": torch.zeros_like(parameter),
                 "exp_avg_sq": torch.zeros_like(parameter),
             }
-            parameter.register_post_accumulate_grad_hook(partial(_keep_gradient, torch.zeros_like(parameter)))
+            keep = partial(_keep_gradient, torch.zeros_like(parameter))
+            hooks.append(parameter.register_post_accumulate_grad_hook(keep))
+        weakref.finalize(self, _remove, hooks)
 
     def begin(self) -> None:
         """Forget gradients."""
@@ -108,6 +113,11 @@ class Updater:
                 raise ValueError(f"the saved optimizer state has no moments for {name}")
             for key, value in saved.items():
                 own[key].copy_(value)
+
+
+def _remove(hooks: Sequence[RemovableHandle]) -> None:
+    for hook in hooks:
+        hook.remove()
 
 
 def _keep_gradient(place: Tensor, parameter: Tensor) -> None:
