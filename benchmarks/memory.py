@@ -76,8 +76,8 @@ def with_prompts(memory: Mapping[str, Any], shape: Shape) -> int:
     """
     parts, completions = memory["bytes"], shape.prompts * shape.group * shape.tokens
     prompt, replies, most = shape.prompt or 0, shape.group * shape.tokens, memory["micro-batch tokens"]
-    if prompt + replies > ENOUGH_TOKENS and replies > PART_TOKENS:
-        there = prompt + min(replies, 2 * PART_TOKENS)
+    if prompt + replies > ENOUGH_TOKENS and replies > PART_TOKENS and shape.group > 1:
+        there = prompt + min(replies, 2 * max(PART_TOKENS, shape.tokens))
     else:
         group = prompt + replies
         forward = group * max(1, min(ENOUGH_TOKENS, most) // group)
@@ -85,8 +85,8 @@ def with_prompts(memory: Mapping[str, Any], shape: Shape) -> int:
     counted = min(most, completions)
     activations = parts["activations of a micro-batch"] * there // counted
     cache = parts["sampler cache"] * (completions + shape.prompts * (shape.prompt or 0)) // completions
-    learning = parts["gradients"] + activations + parts["logits chunk"]
-    resident = parts["weights"] + parts["optimizer state"] + parts["reference model"]
+    learning = activations + parts["logits chunk"]
+    resident = parts["weights"] + parts["gradients"] + parts["optimizer state"] + parts["reference model"]
     return resident + max(learning, cache)
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/performance_page.py [--page docs/performance.md] [--check]
 
-Reads benchmarks/results/{step_S,step_S_int8,step_M,…,sample,learn,memory,scaling,roofline,curves}.json, writes
+Reads benchmarks/results/{step_S,step_S_int8,step_S_default,…,sample,learn,memory,scaling,roofline,curves}.json, writes
 docs/images/performance_*.svg and puts the targets and tables with *achieved / limit* between
 `<!-- results: begin -->` and `<!-- results: end -->`; what was not stored is left out. --check changes nothing and
 fails where the page is not what the results say.
@@ -303,9 +303,9 @@ def render(read: Callable[[str], Data | None]) -> tuple[str, dict[str, str]]:
     blocks: list[str] = []
     plots: dict[str, str] = {}
     steps = {
-        f"{case}{', int8' if suffix else ''}": data
+        f"{case}{words}": data
         for case in ("S", "M", "L")
-        for suffix in ("", "_int8")
+        for suffix, words in (("", ""), ("_int8", ", int8"), ("_default", ", TRL's defaults"))
         if (data := read(f"step_{case}{suffix}")) is not None
     }
     if targets := targets_part(read):

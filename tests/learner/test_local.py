@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import math
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +14,7 @@ import torch
 from charter.learner import local, plan
 from charter.learner.abreast import run_in_turn
 from charter.learner.local import LocalLearner
+from charter.learner.open_prefix import OpenPrefix
 from charter.learner.plan import microbatches, stretches
 from charter.learner.schedule import learning_rate
 from charter.model.adapters import Adapters
@@ -313,8 +316,32 @@ def test_prefixes_stay_open_where_a_whole_tree_would_only_take_memory(tiny_polic
     assert not plan.opens_prefixes(policy, checkpointing=True)
     policy.compute = torch.bfloat16
     assert not plan.opens_prefixes(policy)
+    policy = tiny_policy("llama")
+    policy.module.base_model.rotary_emb.rope_type = "dynamic"  # angles of a prefix by itself are others
+    assert not plan.opens_prefixes(policy)
     policy = SimpleNamespace(device=torch.device("cuda"), compute=policy.head.weight.dtype, head=policy.head)
     assert not plan.opens_prefixes(policy)
+
+
+def test_a_closed_prefix_is_gone_before_the_next_is_read(tiny_policy, monkeypatch):
+    monkeypatch.setattr(plan, "ENOUGH_TOKENS", 5)
+    monkeypatch.setattr(plan, "PART_TOKENS", 2)
+    read, alive = OpenPrefix.__init__, []
+    leaves: list[weakref.ref[torch.Tensor]] = []
+
+    def counted(self, policy, prefix):
+        gc.collect()
+        alive.append(sum(leaf() is not None for leaf in leaves))
+        read(self, policy, prefix)
+        leaves.extend(map(weakref.ref, self.leaves))
+
+    monkeypatch.setattr(OpenPrefix, "__init__", counted)
+    learner = LocalLearner(tiny_policy("llama"), OptimizerTable(), total_steps=1)
+    learner.step(
+        Batch(trees=(*TREES, *TREES), totals=Totals(tokens=10, sequences=4, completions=4, prompts=2)), OBJECTIVE
+    )
+    assert alive == [0, 0]
+    assert len(leaves) == 2 * 5
 
 
 @pytest.mark.parametrize("adapted", [False, True])

@@ -1,4 +1,4 @@
-"""Where gradients are kept: in one place per weight for as long as there is an updater, and nowhere for untouched ones."""
+"""Where gradients are kept: one place per weight for as long as there is an updater, none for untouched ones."""
 
 from __future__ import annotations
 

@@ -219,6 +219,7 @@ def test_what_goes_through_together(model: Path, monkeypatch: pytest.MonkeyPatch
         ({"group_size": 8, "max_new_tokens": 100}, {"device": "cuda:0"}, 16_384),
         ({"group_size": 8, "max_new_tokens": 100}, {"max_microbatch_tokens": 64}, 64),
         ({"group_size": 16, "max_new_tokens": 100}, {}, 2 * 1024),  # in parts
+        ({"group_size": 2, "max_new_tokens": 3000}, {}, 2 * 3000),  # a completion is never cut
         ({"group_size": 16, "max_new_tokens": 100}, {"activation_checkpointing": True}, 2 * 1600),
         ({"group_size": 16, "max_new_tokens": 100}, {"dtype": "bfloat16", "device": "cpu"}, 2 * 1600),
     ):

@@ -125,6 +125,6 @@ def memory_bytes(
         "logits": 2 * min(logits_chunk_bytes(shape), 4 * shape.vocabulary * tokens),
         "cache": cache_bytes_per_token(recipe, shape) * (sampled_tokens(recipe) + prompts) if recipe.samples else 0,
     }
-    learning = parts["gradients"] + parts["activations"] + parts["logits"]
-    peak = parts["weights"] + parts["optimizer_state"] + max(learning, parts["cache"])
+    learning = parts["activations"] + parts["logits"]
+    peak = parts["weights"] + parts["gradients"] + parts["optimizer_state"] + max(learning, parts["cache"])
     return {**parts, "weights_of": weights, "peak": peak}

@@ -158,7 +158,8 @@ def microbatch_tokens(recipe: Recipe, shape: Shape, total_memory: int) -> int:
 def forward_tokens(recipe: Recipe, shape: Shape, total_memory: int) -> int:
     """Tokens whose activations are there together: as many groups as make enough, or a single larger one, and twice
     that where two forwards run at once (`charter.learner.abreast`). A group that is more than enough goes through in
-    parts: its prompt, whose tokens are not known here, and two parts of 512 tokens; pairs and examples stay whole."""
+    parts: its prompt, whose tokens are not known here, and two parts of 512 tokens or one long completion each; pairs
+    and examples stay whole."""
     most = microbatch_tokens(recipe, shape, total_memory)
     if on_gpu(recipe):
         return most
@@ -168,7 +169,8 @@ def forward_tokens(recipe: Recipe, shape: Shape, total_memory: int) -> int:
         and not recipe.learner.activation_checkpointing
         and element_bytes(recipe) == 4
     )
-    one = ENOUGH_TOKENS if parts else max(ENOUGH_TOKENS, largest_tree(recipe))
+    largest = recipe.sampling.max_new_tokens if parts else largest_tree(recipe)
+    one = max(ENOUGH_TOKENS, largest)
     abreast = 2 * one <= most and recipe.lora is None and recipe.method != "preference"
     return 2 * one if abreast else min(one, most)
 

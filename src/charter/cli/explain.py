@@ -218,8 +218,9 @@ def _memory(recipe: Recipe) -> tuple[dict[str, Any] | None, list[str]]:
     total = psutil.virtual_memory().total
     parts = memory_parts(recipe, shape, total)
     # sampling is over when learning begins, so its cache and the activations are not there together
-    learning = parts["gradients"] + parts["activations of a micro-batch"] + parts["logits chunk"]
-    resident = parts["weights"] + parts["optimizer state"] + parts["reference model"] + parts.get("critic", 0)
+    learning = parts["activations of a micro-batch"] + parts["logits chunk"]
+    resident = sum(parts[name] for name in ("weights", "gradients", "optimizer state", "reference model"))
+    resident += parts.get("critic", 0)
     resident += parts.get("reward models", 0) + parts.get("weights in 8 bits", 0)
     memory = {
         "parameters": shape.parameters,

@@ -120,7 +120,7 @@ class LocalLearner:
         rate = learning_rate(self._settings, self._steps, self._total)
         metrics: dict[str, float] = {"skipped": 0.0, "learning_rate": rate}
 
-        def backward(i: int, pieces: Sequence[Piece], reader: Reader) -> tuple[Loss, TokenRows]:
+        def backward(i: int, pieces: Sequence[Piece], reader: Reader) -> Loss:
             packed = PackedTrees.pack([piece.tree for piece in pieces], self.policy.device)
             first = i not in old
             if first and objective.needs_reference:
@@ -138,7 +138,7 @@ class LocalLearner:
             pooled = Pooled()
             self.updater.begin()
             for told in self._in_turn(plan, backward):
-                pooled.add(*told)
+                pooled.add(told)
             metrics |= pooled.metrics() | self.updater.apply(pooled.loss, rate, metrics["skipped"])
         metrics["tokens/forwarded"] = float(_tokens(plan) * objective.updates)
         return metrics
@@ -160,8 +160,8 @@ class LocalLearner:
             self.updater.begin()
             work = partial(self._learn_from, objective, group_tokens, _normalizers(batch.totals))
             for told in self._in_turn(plan, work):
-                pooled.add(*told)
-                everything.add(*told)
+                pooled.add(told)
+                everything.add(told)
             forwarded_total += _tokens(plan)
             applied = self.updater.apply(pooled.loss, rate, skipped)
             skipped = applied["skipped"]
@@ -180,7 +180,7 @@ class LocalLearner:
         _: int,
         pieces: Sequence[Piece],
         reader: Reader,
-    ) -> tuple[Loss, TokenRows]:
+    ) -> Loss:
         """Forward and backward of a micro-batch, of policy and critic."""
         packed = PackedTrees.pack([piece.tree for piece in pieces], self.policy.device)
         judge = Judge(
@@ -192,10 +192,9 @@ class LocalLearner:
         )
         return _backward(objective, judge.rows(forwarded))
 
-    def _in_turn(
-        self, plan: Sequence[Stretch], work: Callable[[int, Sequence[Piece], Reader], tuple[Loss, TokenRows]]
-    ) -> Iterator[tuple[Loss, TokenRows]]:
+    def _in_turn(self, plan: Sequence[Stretch], work: Callable[[int, Sequence[Piece], Reader], Loss]) -> list[Loss]:
         """What `work` tells of every micro-batch, told its number; two at once where that is faster."""
+        losses: list[Loss] = []
         critics = [self._critic.backbone] if self._critic is not None and not self._critic.shared else []
         for stretch in plan:
             reader = _reader(stretch)
@@ -206,11 +205,12 @@ class LocalLearner:
             if self._adapters is not None:  # the reference switches them off, for everybody
                 at_once = 1
 
-            def numbered(i: int, stretch: Stretch = stretch, reader: Reader = reader) -> tuple[Loss, TokenRows]:
+            def numbered(i: int, stretch: Stretch = stretch, reader: Reader = reader) -> Loss:
                 return work(stretch.first + i, stretch.batches[i], reader)
 
-            yield from run_in_turn(len(stretch.batches), numbered, weights, at_once=at_once)
+            losses += run_in_turn(len(stretch.batches), numbered, weights, at_once=at_once)
             reader.close()
+        return losses
 
     def assess(
         self, trees: Sequence[Tree], temperature: float
@@ -335,11 +335,16 @@ def _distribute(rows: list[list[list[float]]], pieces: Sequence[Piece], padded: 
         rows[group].append(row[: len(branch.tokens)])
 
 
-def _backward(objective: Objective, rows: TokenRows) -> tuple[Loss, TokenRows]:
-    """The loss of these rows; its gradients are added where they belong."""
+def _backward(objective: Objective, rows: TokenRows) -> Loss:
+    """The loss of these rows with their entropy, out of the graph, whose gradients are added where they belong."""
     loss = objective(rows)
     loss.value.backward()
-    return loss, rows
+    means = {**loss.means, "entropy": (rows.entropy.sum(), rows.mask.sum())}
+    return Loss(
+        value=loss.value.detach(),
+        means={name: (total.detach(), count) for name, (total, count) in means.items()},
+        largest={name: value.detach() for name, value in loss.largest.items()},
+    )
 
 
 def _reader(stretch: Stretch) -> Reader:

@@ -45,9 +45,9 @@ class OpenPrefix:
         return hidden.index_select(0, packed.source[mask] - (self._width - 1))
 
     def close(self) -> None:
-        """Add what the parts' gradients make of the prefix to the weights' gradients, and let the graph go."""
+        """Add what the parts' gradients make of the prefix to the weights' gradients, and let everything go."""
         reached = [(end, leaf.grad) for end, leaf in zip(self._ends, self.leaves, strict=True) if leaf.grad is not None]
-        self._ends = []
+        self._ends, self.leaves, self._seen = [], [], {}
         if reached:
             ends, gradients = zip(*reached, strict=True)
             torch.autograd.backward(ends, gradients)
@@ -61,7 +61,8 @@ class _Keeping:
         self.seen: dict[int, tuple[Tensor, Tensor]] = {}
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, spec: AttentionSpec) -> Tensor:
-        self.seen[spec.layer] = key, value
+        # without a graph, which keeps what they are views of, a copy is all that stays
+        self.seen[spec.layer] = (key, value) if torch.is_grad_enabled() else (key.clone(), value.clone())
         return self._layout.attend(query, key, value, spec)
 
 

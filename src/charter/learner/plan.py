@@ -130,8 +130,10 @@ def attention_share(policy: Policy) -> float:
 
 def opens_prefixes(policy: Policy, *, checkpointing: bool = False) -> bool:
     """Whether parts of a tree share one reading of its prefix. Not on CUDA, where a whole tree is one product; with
-    checkpointing activations are few; in bfloat16 the parts' gradients would be added up in bfloat16."""
-    return policy.device.type == "cpu" and not checkpointing and policy.compute == policy.head.weight.dtype
+    checkpointing activations are few; in bfloat16 the parts' gradients would be added up in bfloat16; and rotary angles
+    that look at the longest position would turn a prefix by itself otherwise."""
+    plain = policy.device.type == "cpu" and policy.compute == policy.head.weight.dtype and policy.steady
+    return plain and not checkpointing
 
 
 def keeps_little(policy: Policy) -> bool:
@@ -159,7 +161,7 @@ def _opened(tree: Tree, budget: int, together: int, share: float) -> list[Tree]:
 
 def _halved(tree: Tree, fits: Callable[[Tree], bool]) -> list[Tree]:
     """The tree, or its branches in halves of halves that fit, the prefix with each; a single branch always fits."""
-    if fits(tree) or len(tree.branches) == 1:
+    if fits(tree) or len(tree.branches) <= 1:
         return [tree]
     half = len(tree.branches) // 2
     return [

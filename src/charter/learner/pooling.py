@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from charter.objectives.rows import Loss, TokenRows
+from charter.objectives.rows import Loss
 
 
 class Pooled:
@@ -15,13 +15,9 @@ class Pooled:
         self._means: dict[str, tuple[float, float]] = {}
         self._largest: dict[str, float] = {}
 
-    def add(self, loss: Loss, rows: TokenRows | None = None) -> None:
-        """rows: what the loss was taken of, where it has an entropy."""
+    def add(self, loss: Loss) -> None:
         self.loss += float(loss.value.detach())
-        means = dict(loss.means)
-        if rows is not None:
-            means["entropy"] = rows.entropy.sum(), rows.mask.sum()
-        for name, (total, count) in means.items():
+        for name, (total, count) in loss.means.items():
             had = self._means.get(name, (0.0, 0.0))
             self._means[name] = had[0] + float(total), had[1] + float(count)
         for name, value in loss.largest.items():

@@ -66,6 +66,7 @@ class AfterOpenPrefix:
     def close(self) -> None:
         for opened in self._read.values():
             opened.close()
+        self._read.clear()
 
     def _under(self, policy: Policy) -> OpenPrefix:
         key = id(policy), torch.is_grad_enabled()

@@ -146,8 +146,8 @@ class FusedForward:
 
     @property
     def steady(self) -> bool:
-        """Whether a token's angles depend on its position alone, not on the longest of the batch."""
-        return getattr(self._rotary, "rope_type", "default") not in ("dynamic", "longrope")
+        """As the function below says of the model's rotary embedding."""
+        return steady(self._rotary)
 
     def angles(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines `[T, 1, D]` of positions `[T]`, in the dtype of x."""
@@ -175,6 +175,12 @@ def fuse(module: Any) -> FusedForward | None:
             return None
     with torch.inference_mode(mode=False), torch.no_grad():  # the parameters must stay fit for training
         return FusedForward(module)
+
+
+def steady(rotary: Any) -> bool:
+    """Whether a token's rotary angles depend on its position alone, not on the longest of the batch; None has none."""
+    types = getattr(rotary, "rope_type", "default")  # a word, or one for each type of layer
+    return not {"dynamic", "longrope"} & set(types.values() if isinstance(types, dict) else [types])
 
 
 def _linears(layer: Any) -> tuple[tuple[nn.Linear, ...], ...]:

@@ -23,7 +23,7 @@ from charter.errors import ModelError
 from charter.model.allocator import keep_freed_memory
 from charter.model.attention import IMPLEMENTATION, Layout
 from charter.model.chat import ChatFormat
-from charter.model.fused import FusedForward, fuse
+from charter.model.fused import FusedForward, fuse, steady
 from charter.model.lean import lean_forward
 from charter.model.logprobs import Head
 from charter.model.prefix import PackedTrees
@@ -109,6 +109,11 @@ class Policy:
     def lean(self) -> bool:
         """Whether a forward with gradient keeps little (`charter.model.lean`)."""
         return self._plain and self.fused_forward() is not None
+
+    @property
+    def steady(self) -> bool:
+        """Whether a token's rotary angles depend on its position alone, not on the longest of the batch."""
+        return steady(getattr(self.module.base_model, "rotary_emb", None))
 
     @property
     def _plain(self) -> bool:

@@ -134,7 +134,7 @@ class TreeLayout:
         windowed = spec.window is not None and spec.window < span.prefix
         allowed = self._mask(0, span.prefix, spec.window, query.device) if windowed else None
         share = query.shape[0] // key.shape[0]
-        # the query heads of one key head as a batch, so that the backward keeps no copy of keys and values for each
+        # the query heads of one key head as a batch: torch's kernel then keeps no copy of keys and values for each
         keys, values = (x[:, None].expand(-1, share, -1, -1) for x in (key, value))
         return masked_attention(query.unflatten(0, (-1, share)), keys, values, allowed, spec).flatten(0, 1)
 
