@@ -77,11 +77,11 @@ def step_part(found: Mapping[str, Data]) -> tuple[str, dict[str, str]]:
                         number(data["peak_ratio"], 3)])  # fmt: skip
         for part, one in data["parts"].items():
             if "floor_s" in one:
-                parts.append([f"{name} {PART_NAMES[part]}", f"{one['seconds']:.2f}", f"{one['floor_s']:.2f}",
+                parts.append([f"{name}: {PART_NAMES[part]}", f"{one['seconds']:.2f}", f"{one['floor_s']:.2f}",
                               f"{one['of_limit']:.2f}"])  # fmt: skip
         for setting, one in data["trl"].items():
             told = [one["failed"], "", ""] if "failed" in one else [f"{one['step_s']:.2f}", "–", "–"]
-            parts.append([f"{name} TRL, {setting}", *told])
+            parts.append([f"{name}: TRL, {setting}", *told])
     head = ("case", "Charter s", "TRL s", "ratio", "of limit", "Charter GB", "TRL GB", "ratio")
     text = [
         "### A step against TRL", table(head, against),
@@ -305,7 +305,7 @@ def render(read: Callable[[str], Data | None]) -> tuple[str, dict[str, str]]:
     steps = {
         f"{case}{words}": data
         for case in ("S", "M", "L")
-        for suffix, words in (("", ""), ("_int8", ", int8"), ("_default", ", TRL's defaults"))
+        for suffix, words in (("", ""), ("_int8", ", int8"), ("_default", " (TRL's defaults)"))
         if (data := read(f"step_{case}{suffix}")) is not None
     }
     if targets := targets_part(read):
