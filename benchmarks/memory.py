@@ -29,6 +29,8 @@ from peers import trl_python
 from step import trl_settings, trl_side
 from workload import CASES, exact_prompts, model_folder
 
+from charter.cli.estimate import peak_bytes
+
 ENOUGH_TOKENS, PART_TOKENS = 1024, 512
 """As in `charter.learner.plan`, which needs torch; this process stays without it."""
 
@@ -85,9 +87,7 @@ def with_prompts(memory: Mapping[str, Any], shape: Shape) -> int:
     counted = min(most, completions)
     activations = parts["activations of a micro-batch"] * there // counted
     cache = parts["sampler cache"] * (completions + shape.prompts * (shape.prompt or 0)) // completions
-    learning = activations + parts["logits chunk"]
-    resident = parts["weights"] + parts["gradients"] + parts["optimizer state"] + parts["reference model"]
-    return resident + max(learning, cache)
+    return peak_bytes(parts | {"activations of a micro-batch": activations, "sampler cache": cache})
 
 
 def least_bytes(model: Model) -> int:

@@ -89,5 +89,8 @@ def test_what_nobody_asked_a_gradient_of_closes_in_silence(tiny_policy: Any) -> 
     part = PackedTrees.pack([Tree(prefix=PREFIX, branches=BRANCHES)])
     with torch.no_grad():
         assert not frozen.predicting(part, part.present).requires_grad
+    held = {leaf.untyped_storage().data_ptr(): leaf.untyped_storage().nbytes() for leaf in frozen.leaves[:-1]}
+    # keys and values of two layers, 2 heads of 8, and not the queries that were made in one product with them
+    assert sum(held.values()) == 2 * 2 * 2 * 8 * len(PREFIX) * 4
     frozen.close()
     assert gradients(policy) == {}

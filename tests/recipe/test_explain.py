@@ -204,6 +204,16 @@ def test_the_micro_batch_is_the_learners(model: Path, lean: bool) -> None:
         assert microbatch_tokens(made, shape, total) == plan.token_budget(policy)
 
 
+def test_what_is_there_together_at_the_peak() -> None:
+    from charter.cli.estimate import peak_bytes
+
+    resident = {"weights": 1, "gradients": 2, "optimizer state": 4, "reference model": 8, "reward models": 16}
+    learning = {"activations of a micro-batch": 100, "logits chunk": 10}
+    assert peak_bytes(resident | learning) == 31 + 110
+    assert peak_bytes(resident | learning | {"sampler cache": 109}) == 31 + 110
+    assert peak_bytes(resident | learning | {"sampler cache": 111}) == 31 + 111
+
+
 def test_what_goes_through_together(model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from charter.cli import estimate
     from charter.learner import plan

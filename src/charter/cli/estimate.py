@@ -121,6 +121,15 @@ def memory_parts(recipe: Recipe, shape: Shape, total_memory: int) -> dict[str, i
     return parts
 
 
+def peak_bytes(parts: Mapping[str, int]) -> int:
+    """The most that is there together of `memory_parts`: sampling is over when learning begins, so its cache and the
+    activations never are; gradients have their place all the time (`charter.learner.updating`)."""
+    passing = ("activations of a micro-batch", "logits chunk", "sampler cache")
+    resident = sum(size for name, size in parts.items() if name not in passing)
+    activations, logits, cache = (parts.get(name, 0) for name in passing)
+    return resident + max(activations + logits, cache)
+
+
 def critic_parameters(recipe: Recipe, shape: Shape) -> int:
     """What PPO's critic holds beside the policy: a scalar head, and a backbone where it has its own."""
     if recipe.method != "ppo":

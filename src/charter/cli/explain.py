@@ -203,7 +203,7 @@ def _memory(recipe: Recipe) -> tuple[dict[str, Any] | None, list[str]]:
     import psutil
 
     from charter.assets import fetched, is_asset
-    from charter.cli.estimate import cache_bytes_per_token, forward_tokens, memory_parts, read_shape
+    from charter.cli.estimate import cache_bytes_per_token, forward_tokens, memory_parts, peak_bytes, read_shape
 
     folder = Path(recipe.model)
     if not folder.is_dir():
@@ -217,15 +217,10 @@ def _memory(recipe: Recipe) -> tuple[dict[str, Any] | None, list[str]]:
         return None, [f"no memory estimate: {folder} has no config.json and .safetensors that tell the model's shape"]
     total = psutil.virtual_memory().total
     parts = memory_parts(recipe, shape, total)
-    # sampling is over when learning begins, so its cache and the activations are not there together
-    learning = parts["activations of a micro-batch"] + parts["logits chunk"]
-    resident = sum(parts[name] for name in ("weights", "gradients", "optimizer state", "reference model"))
-    resident += parts.get("critic", 0)
-    resident += parts.get("reward models", 0) + parts.get("weights in 8 bits", 0)
     memory = {
         "parameters": shape.parameters,
         "bytes": parts,
-        "peak_bytes": resident + max(learning, parts.get("sampler cache", 0)),
+        "peak_bytes": peak_bytes(parts),
         "machine_bytes": total,
         "micro-batch tokens": forward_tokens(recipe, shape, total),
         "sampler cache bytes per token": cache_bytes_per_token(recipe, shape),
