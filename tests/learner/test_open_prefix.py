@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from charter.learner.open_prefix import OpenPrefix
+from charter.learner.packing import MicroBatch
+from charter.learner.plan import Piece
 from charter.model.prefix import PackedTrees
 from charter.types import Branch, Tree
 
@@ -23,6 +25,10 @@ def branch(seed: int, length: int) -> Branch:
 
 BRANCHES = tuple(branch(seed, length) for seed, length in enumerate((6, 1, 9, 2, 4)))
 PARTS = (BRANCHES[:1], BRANCHES[1:2], BRANCHES[2:])  # the second forwards nothing: its one token is only predicted
+
+
+def part_of(branches: tuple[Branch, ...]) -> MicroBatch:
+    return MicroBatch.of([Piece(0, Tree(prefix=PREFIX, branches=branches))], torch.device("cpu"))
 
 
 def weighted(states: Tensor, first: int) -> Tensor:
@@ -47,8 +53,7 @@ def test_parts_give_the_gradient_of_the_whole(tiny_policy: Any, family: str) -> 
 
     opened, first = OpenPrefix(policy, PREFIX), 0
     for branches in PARTS:
-        part = PackedTrees.pack([Tree(prefix=PREFIX, branches=branches)])
-        ours = opened.predicting(part, part.present)
+        ours = opened.predicting(part_of(branches))
         torch.testing.assert_close(ours, states[first : first + len(ours)], atol=2e-6, rtol=2e-5)
         weighted(ours, first).backward()
         first += len(ours)
@@ -75,8 +80,7 @@ def test_no_token_is_forwarded_twice(tiny_policy: Any, monkeypatch: pytest.Monke
     monkeypatch.setattr(type(policy), "hidden", counted)
     opened = OpenPrefix(policy, PREFIX)
     for branches in PARTS:
-        part = PackedTrees.pack([Tree(prefix=PREFIX, branches=branches)])
-        opened.predicting(part, part.present)
+        opened.predicting(part_of(branches))
     assert seen == [10, 5, 8 + 1 + 3]
 
 
@@ -86,9 +90,8 @@ def test_what_nobody_asked_a_gradient_of_closes_in_silence(tiny_policy: Any) -> 
     opened.close()
     with torch.no_grad():
         frozen = OpenPrefix(policy, PREFIX)
-    part = PackedTrees.pack([Tree(prefix=PREFIX, branches=BRANCHES)])
     with torch.no_grad():
-        assert not frozen.predicting(part, part.present).requires_grad
+        assert not frozen.predicting(part_of(BRANCHES)).requires_grad
     held = {leaf.untyped_storage().data_ptr(): leaf.untyped_storage().nbytes() for leaf in frozen.leaves[:-1]}
     # keys and values of two layers, 2 heads of 8, and not the queries that were made in one product with them
     assert sum(held.values()) == 2 * 2 * 2 * 8 * len(PREFIX) * 4

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from charter.learner.abreast import abreast, run_in_turn
-from charter.learner.judging import Forwarded, Judge, branches_of
+from charter.learner.judging import Forwarded, Judge
+from charter.learner.packing import MicroBatch, branches_of
 from charter.learner.plan import (
     Piece,
     Stretch,
@@ -30,7 +31,6 @@ from charter.model.adapters import Adapters
 from charter.model.heads import Critic
 from charter.model.load import Policy
 from charter.model.logprobs import token_logprobs
-from charter.model.prefix import PackedTrees
 from charter.objectives.rows import Loss, Objective, TokenRows
 from charter.types import Batch, Totals, Tree
 
@@ -121,15 +121,15 @@ class LocalLearner:
         metrics: dict[str, float] = {"skipped": 0.0, "learning_rate": rate}
 
         def backward(i: int, pieces: Sequence[Piece], reader: Reader) -> Loss:
-            packed = PackedTrees.pack([piece.tree for piece in pieces], self.policy.device)
+            micro = MicroBatch.of(pieces, self.policy.device)
             first = i not in old
             if first and objective.needs_reference:
-                reference[i] = self._under_reference(packed, pieces, objective.temperature, reader)
+                reference[i] = self._under_reference(micro, objective.temperature, reader)
             judge = Judge(
-                objective=objective, pieces=pieces, old=old.get(i), reference=reference.get(i),
+                objective=objective, batch=micro, old=old.get(i), reference=reference.get(i),
                 group_tokens=group_tokens, normalizers=normalizers,
             )  # fmt: skip
-            forwarded = self._forward(self.policy, packed, pieces, objective.temperature, reader, judge=judge)
+            forwarded = self._forward(self.policy, micro, objective.temperature, reader, judge=judge)
             if first:
                 old[i] = forwarded.logprobs.detach()
             return _backward(objective, judge.rows(forwarded))
@@ -182,14 +182,12 @@ class LocalLearner:
         reader: Reader,
     ) -> Loss:
         """Forward and backward of a micro-batch, of policy and critic."""
-        packed = PackedTrees.pack([piece.tree for piece in pieces], self.policy.device)
+        micro = MicroBatch.of(pieces, self.policy.device)
         judge = Judge(
-            objective=objective, pieces=pieces, old=None, reference=None,
+            objective=objective, batch=micro, old=None, reference=None,
             group_tokens=group_tokens, normalizers=normalizers,
         )  # fmt: skip
-        forwarded = self._forward(
-            self.policy, packed, pieces, objective.temperature, reader, critic=self._critic, judge=judge
-        )
+        forwarded = self._forward(self.policy, micro, objective.temperature, reader, critic=self._critic, judge=judge)
         return _backward(objective, judge.rows(forwarded))
 
     def _in_turn(self, plan: Sequence[Stretch], work: Callable[[int, Sequence[Piece], Reader], Loss]) -> list[Loss]:
@@ -220,31 +218,37 @@ class LocalLearner:
             raise ValueError("the learner was made without a critic")
         logprobs: list[list[list[float]]] = [[] for _ in trees]
         values: list[list[list[float]]] = [[] for _ in trees]
-        for pieces, packed, reader in self._read(trees):
-            with torch.no_grad():
-                told = self._forward(self.policy, packed, pieces, temperature, reader, critic=self._critic)
-            assert told.values is not None
-            _distribute(logprobs, pieces, told.logprobs)
-            _distribute(values, pieces, told.values)
+        with torch.no_grad():
+            told = [
+                (micro.pieces, self._forward(self.policy, micro, temperature, reader, critic=self._critic))
+                for micro, reader in self._read(trees)
+            ]
+        for pieces, one in told:
+            assert one.values is not None
+            _distribute(logprobs, pieces, one.logprobs)
+            _distribute(values, pieces, one.values)
         return logprobs, values
 
     def reference_logprobs(self, trees: Sequence[Tree], temperature: float) -> list[list[list[float]]]:
         """Log-probabilities of every branch's tokens under the reference, per tree and branch."""
         rows: list[list[list[float]]] = [[] for _ in trees]
-        for pieces, packed, reader in self._read(trees):
-            _distribute(rows, pieces, self._under_reference(packed, pieces, temperature, reader))
+        told = [
+            (micro.pieces, self._under_reference(micro, temperature, reader)) for micro, reader in self._read(trees)
+        ]
+        for pieces, logprobs in told:
+            _distribute(rows, pieces, logprobs)
         return rows
 
     def use_reference(self, reference: Policy | None) -> None:
         """Hold this policy as the reference from now on; None lets it go."""
         self._reference = reference
 
-    def _read(self, trees: Sequence[Tree]) -> Iterator[tuple[Sequence[Piece], PackedTrees, Reader]]:
+    def _read(self, trees: Sequence[Tree]) -> Iterator[tuple[MicroBatch, Reader]]:
         """The micro-batches of these trees, and who reads each."""
         for stretch in self._cut(trees):
             reader = _reader(stretch)
             for pieces in stretch.batches:
-                yield pieces, PackedTrees.pack([piece.tree for piece in pieces], self.policy.device), reader
+                yield MicroBatch.of(pieces, self.policy.device), reader
 
     def _cut(self, trees: Sequence[Tree], *, whole: bool = False) -> list[Stretch]:
         batches = microbatches(
@@ -256,8 +260,7 @@ class LocalLearner:
     def _forward(
         self,
         policy: Policy,
-        packed: PackedTrees,
-        pieces: Sequence[Piece],
+        micro: MicroBatch,
         temperature: float,
         reader: Reader,
         *,
@@ -268,37 +271,31 @@ class LocalLearner:
 
         judge: who will ask for the gradient.
         """
-        mask = torch.zeros_like(packed.present)
-        for row, branch in enumerate(branches_of(pieces)):
-            mask[row, : len(branch.mask)] = torch.tensor(branch.mask, dtype=torch.bool)
         with policy.arithmetic():
-            predicting = reader.predicting(policy, packed, mask)
+            predicting = reader.predicting(policy, micro)
             logprobs, entropy = token_logprobs(
-                predicting, policy.head, packed.targets[mask], temperature,
-                upstream=judge.upstream(mask, critic=critic is not None) if judge is not None else None,
+                predicting, policy.head, micro.targets, temperature,
+                upstream=judge.upstream(critic=critic is not None) if judge is not None else None,
             )  # fmt: skip
             told: Tensor | None = None
             if critic is not None:
                 if not critic.shared:
-                    predicting = reader.predicting(critic.backbone, packed, mask)
+                    predicting = reader.predicting(critic.backbone, micro)
                 told = critic.values(predicting)
-        blank = logprobs.new_zeros(mask.shape)
         return Forwarded(
-            blank.masked_scatter(mask, logprobs),
-            blank.masked_scatter(mask, entropy),
-            mask,
-            blank.masked_scatter(mask, told.to(blank.dtype)) if told is not None else None,
+            micro.padded(logprobs),
+            micro.padded(entropy),
+            micro.mask,
+            micro.padded(told.to(logprobs.dtype)) if told is not None else None,
         )
 
-    def _under_reference(
-        self, packed: PackedTrees, pieces: Sequence[Piece], temperature: float, reader: Reader
-    ) -> Tensor:
+    def _under_reference(self, micro: MicroBatch, temperature: float, reader: Reader) -> Tensor:
         with torch.no_grad():
             if self._reference is not None:
-                return self._forward(self._reference, packed, pieces, temperature, reader).logprobs
+                return self._forward(self._reference, micro, temperature, reader).logprobs
             if self._adapters is not None:
                 with self._adapters.disabled():
-                    return self._forward(self.policy, packed, pieces, temperature, reader).logprobs
+                    return self._forward(self.policy, micro, temperature, reader).logprobs
         raise ValueError("the objective needs a reference policy, and the learner was made without one")
 
     def state(self) -> LearnerState:

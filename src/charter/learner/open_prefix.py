@@ -15,9 +15,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from charter.learner.packing import MicroBatch
 from charter.model.attention import AttentionSpec
 from charter.model.load import Policy
-from charter.model.prefix import PackedTrees, TreeLayout, TreeSpan
+from charter.model.prefix import TreeLayout, TreeSpan
 
 
 class OpenPrefix:
@@ -34,15 +35,16 @@ class OpenPrefix:
         """What the parts' gradients are added to: keys and values `[Hkv, P, D]` of every layer, the last state."""
         self._seen = dict(zip(keeping.seen, zip(self.leaves[0:-1:2], self.leaves[1:-1:2], strict=True), strict=True))
 
-    def predicting(self, packed: PackedTrees, mask: Tensor) -> Tensor:
-        """The states `[N, D]` that predict the masked branch tokens `[B, L]` of a tree with this prefix."""
+    def predicting(self, batch: MicroBatch) -> Tensor:
+        """The states `[N, D]` that predict the tokens with loss, of branches of a tree with this prefix."""
+        packed = batch.packed
         (span,) = packed.spans
         hidden = self.leaves[-1]
         if any(span.branches):
             after = _After(span, self._seen, packed.tokens.device)
             tokens, positions = packed.tokens[self._width :], packed.positions[self._width :]
             hidden = torch.cat([hidden, self._policy.hidden(tokens, positions, after)])
-        return hidden.index_select(0, packed.source[mask] - (self._width - 1))
+        return hidden.index_select(0, batch.source - (self._width - 1))
 
     def close(self) -> None:
         """Add what the parts' gradients make of the prefix to the weights' gradients, and let everything go."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from charter.learner.open_prefix import OpenPrefix
+from charter.learner.packing import MicroBatch
 from charter.model.load import Policy
-from charter.model.prefix import PackedTrees
 
 
 class Reader(Protocol):
@@ -21,8 +21,8 @@ class Reader(Protocol):
         """Read what the micro-batches share under this model; returns the leaves that their backwards add to."""
         ...
 
-    def predicting(self, policy: Policy, packed: PackedTrees, mask: Tensor) -> Tensor:
-        """The states `[N, D]` of this model that predict the masked branch tokens `[B, L]`."""
+    def predicting(self, policy: Policy, batch: MicroBatch) -> Tensor:
+        """The states `[N, D]` of this model that predict the tokens with loss."""
         ...
 
     def close(self) -> None:
@@ -36,10 +36,11 @@ class Whole:
     def open(self, policy: Policy) -> Sequence[Tensor]:
         return ()
 
-    def predicting(self, policy: Policy, packed: PackedTrees, mask: Tensor) -> Tensor:
+    def predicting(self, policy: Policy, batch: MicroBatch) -> Tensor:
+        packed = batch.packed
         hidden = policy.hidden(packed.tokens, packed.positions, packed.layout())
         # index_select, whose backward on CPU adds in a fixed order: the prompt's last state is read G times
-        return hidden.index_select(0, packed.source[mask])
+        return hidden.index_select(0, batch.source)
 
     def close(self) -> None:
         pass
@@ -60,8 +61,8 @@ class AfterOpenPrefix:
     def open(self, policy: Policy) -> Sequence[Tensor]:
         return self._under(policy).leaves
 
-    def predicting(self, policy: Policy, packed: PackedTrees, mask: Tensor) -> Tensor:
-        return self._under(policy).predicting(packed, mask)
+    def predicting(self, policy: Policy, batch: MicroBatch) -> Tensor:
+        return self._under(policy).predicting(batch)
 
     def close(self) -> None:
         for opened in self._read.values():

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from charter.model.attention import AttentionSpec, Layout
+from charter.model.sending import send
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
@@ -75,7 +76,7 @@ class FlexLayout:
                 first = span.prefix if branch else 0
                 positions += range(first, first + length)
         self._tree, self._branch, self._position = (
-            torch.tensor(x, dtype=torch.int32, device=device) for x in (trees, branches, positions)
+            send(torch.tensor(x, dtype=torch.int32), device) for x in (trees, branches, positions)
         )
         self._otherwise = otherwise
         self._other: Layout | None = None

@@ -14,7 +14,7 @@ Not here: what is computed from the hidden states (`charter.model.logprobs`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from charter.model import flex
 from charter.model.attention import AttentionSpec, Layout, masked_attention, repeat_heads
+from charter.model.sending import send
 from charter.model.two_part import BranchAttention, in_two_parts
 from charter.types import Tree
 
@@ -93,12 +94,23 @@ class PackedTrees:
             target[i, : len(targets)] = torch.tensor(targets, dtype=torch.long)
             present[i, : len(targets)] = True
         return cls(
-            tokens=torch.tensor(tokens, dtype=torch.long, device=device),
-            positions=torch.tensor(positions, dtype=torch.long, device=device),
+            tokens=torch.tensor(tokens, dtype=torch.long),
+            positions=torch.tensor(positions, dtype=torch.long),
             spans=tuple(spans),
-            source=source.to(device),
-            targets=target.to(device),
-            present=present.to(device),
+            source=source,
+            targets=target,
+            present=present,
+        ).to(device)
+
+    def to(self, device: torch.device | str) -> PackedTrees:
+        """The same row on a device; the host does not wait (`charter.model.sending`)."""
+        return replace(
+            self,
+            tokens=send(self.tokens, device),
+            positions=send(self.positions, device),
+            source=send(self.source, device),
+            targets=send(self.targets, device),
+            present=send(self.present, device),
         )
 
     def layout(self) -> Layout:
@@ -114,7 +126,7 @@ class TreeLayout:
     def __init__(self, spans: Sequence[TreeSpan], device: torch.device) -> None:
         self._spans = tuple(spans)
         self._sizes = [size for span in spans for size in (span.prefix, sum(span.branches))]
-        self._places = [_places(span.branches).to(device) for span in spans]
+        self._places = [send(_places(span.branches), device) for span in spans]
         self._masks: dict[tuple[int, int, int | None], Tensor] = {}
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, spec: AttentionSpec) -> Tensor:

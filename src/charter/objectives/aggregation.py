@@ -114,22 +114,23 @@ def token_weights(
     keep = as_bool(mask)
     row_tokens = keep.sum(-1)
     if how == "token":
-        per_row, count = torch.ones_like(row_tokens), int(row_tokens.sum())
+        per_row = torch.ones_like(row_tokens)
     elif how == "sequence":
-        per_row, count = row_tokens, int((row_tokens > 0).sum())
+        per_row = row_tokens
     elif how == "constant":
         if max_tokens is None or max_tokens < 1:
             raise ValueError(f'aggregation "constant" divides by max_tokens, at least 1; found {max_tokens}')
-        per_row, count = torch.full_like(row_tokens, max_tokens), len(keep)
+        per_row = torch.full_like(row_tokens, max_tokens)
     else:
         if groups is None:
             raise ValueError('aggregation "prompt" needs groups, an integer per row that is equal within a group')
         if group_tokens is not None and normalizer is None:
             raise ValueError("with group_tokens these rows are a part of the step: give the step's normalizer too")
         per_row = _group_tokens(_checked(groups, mask, "groups"), row_tokens, group_tokens)
-        count = _occupied_groups(groups, row_tokens > 0)
+    if normalizer is None:
+        normalizer = max(normalizer_of(normalizers(mask, groups if how == "prompt" else None), how), 1)
     # a row without tokens divides by 0 here and is left out below
-    divisor = per_row.to(dtype) * (max(count, 1) if normalizer is None else normalizer)
+    divisor = per_row.to(dtype) * normalizer
     return zero_outside((1 / divisor)[:, None].expand(mask.shape), keep)
 
 
