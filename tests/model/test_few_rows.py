@@ -49,7 +49,7 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 @settings(deadline=None, max_examples=60)
 @given(
     rows=st.integers(LEAST_ROWS, MOST_ROWS),
-    inner=st.integers(1, 40).map(lambda n: 4 * n),
+    inner=st.integers(1, 20).map(lambda n: 8 * n),
     outputs=st.integers(8, 90),
     biased=st.booleans(),
     seed=st.integers(0, 99),
@@ -66,9 +66,9 @@ def test_it_is_the_product(rows: int, inner: int, outputs: int, biased: bool, se
 
 
 def test_every_entry_by_hand(called: list[int]) -> None:
-    x = torch.tensor([[1.0, 2.0, 3.0, 4.0], [0.0, -1.0, 0.0, 0.5]])
-    weight = torch.arange(36.0).view(9, 4)  # the ninth output is no multiple of a tile
-    by_hand = [[10 * 4 * n + 20 for n in range(9)], [-2 * n + 0.5 for n in range(9)]]
+    x = torch.tensor([[1.0, 2.0, 3.0, 4.0, 0, 0, 0, 1], [0.0, -1.0, 0.0, 0.5, 0, 0, 0, 0]])
+    weight = torch.arange(72.0).view(9, 8)  # the ninth output is no multiple of a tile
+    by_hand = [[11 * 8 * n + 20 + 7 for n in range(9)], [-4 * n + 0.5 for n in range(9)]]
     assert linear(x, weight).tolist() == by_hand
     assert called == [8, 8]
 
@@ -95,7 +95,7 @@ def test_which_kernel_runs(called: list[int]) -> None:
     ("x", "weight"),
     [
         (drawn(4, 32).double(), drawn(48, 32).double()),
-        (drawn(4, 30), drawn(48, 30)),
+        (drawn(4, 28), drawn(48, 28)),
         (drawn(4, 32), drawn(32, 48).T),
         (drawn(4, 32), drawn(3, 32)),
         (drawn(2, 4, 32), drawn(48, 32)),
@@ -143,7 +143,9 @@ def test_two_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def products() -> list[Callable[..., None]]:
         made.append(None)
-        return few_rows.compiled(*(few_rows.product("rows", n, few_rows._zero, few_rows._put_rows) for n in (8, 16)))
+        return few_rows.compiled(
+            *(few_rows.product(f"rows_{n}", n, few_rows._zero, few_rows._put_rows) for n in (8, 16))
+        )
 
     fresh = once(lambda: dict(zip((8, 16), products(), strict=True)))
     monkeypatch.setattr(few_rows, "_products", fresh)  # both find it missing

@@ -4,6 +4,9 @@ Rows are the lanes of vectors throughout: what torch holds as `[M, K]` lies here
 rotations, softmaxes and products need no transposing in between and a layer is nine calls. In torch a layer is some
 forty operations, and at 16 rows they took a third of the time (docs/performance.md).
 
+More rows than a product's tile has are several such columns, one behind the other: `[tiles, K, M]`. A product takes
+them all, each weight once; everything else takes one tile.
+
     x ← x + W_o · attend(rope(W_qkv · norm(x))),    x ← x + W_d · (silu(W_g · n) ⊙ W_u · n)
 
 Attention looks at a prompt, shared by several lanes, and at a lane's own tokens; one softmax over both. Not here: what
@@ -177,22 +180,27 @@ def attention() -> Kernel:
 
 @once
 def kernels() -> dict[str, Callable[..., None]]:
-    """All of them by name; products of either tile, y `[N, M]` = W x, with a bias, or added to what y was."""
+    """All of them by name. Products y `[M / lanes, N, lanes]` = W x, with a bias, or added to what y was: each as
+    {name}_{lanes}, and as {name}_{lanes}_rest for the outputs that are no whole tile, by smaller ones."""
     begins: dict[str, Begin] = {
         "plain": lambda k, n, m, lanes: "zeroinitializer",
         "biased": lambda k, n, m, lanes: k.broadcast(k.load(k.at("%bias", n)), lanes),
-        "added": lambda k, n, m, lanes: k.load(_column(k, n, m), lanes),
+        "added": lambda k, n, m, lanes: k.load(_column(k, n, m, lanes), lanes),
     }
     written = [norm(), rotation(), gated(), attention()]
-    written += [product(name, lanes, begin, _put_columns) for name, begin in begins.items() for lanes in TILES]
+    for name, begin in begins.items():
+        for lanes, tile in TILES.items():
+            written.append(product(f"{name}_{lanes}", lanes, begin, _put_columns))
+            if rest := math.gcd(tile, LANES) % tile:
+                written.append(product(f"{name}_{lanes}_rest", lanes, begin, _put_columns, tile=rest))
     return dict(zip([kernel.name for kernel in written], compiled(*written), strict=True))
 
 
-def _column(k: Kernel, n: str, m: str) -> str:
-    """Where y `[N, M]` has output n of the rows from m on."""
-    return k.at("%y", k.sum(m, k.times(n, "%M")))
+def _column(k: Kernel, n: str, m: str, lanes: int) -> str:
+    """Where y `[M / lanes, N, lanes]` has output n of the tile whose first row is m."""
+    return k.at("%y", k.sum(k.times(m, "%N"), k.times(n, lanes)))
 
 
 def _put_columns(k: Kernel, totals: Sequence[str], n: str, m: str, lanes: int) -> None:
     for j, total in enumerate(totals):
-        k.store(total, _column(k, k.sum(n, j), m), lanes)
+        k.store(total, _column(k, k.sum(n, j), m, lanes), lanes)

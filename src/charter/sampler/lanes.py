@@ -1,7 +1,7 @@
 """The rows of a decoding loop as lanes of the kernels of `charter.model.lanes`: their keys and values, and a step.
 
-Where nothing waits to be admitted, a loop's rows become lanes, in the order of their groups, filled up to 8
-or a multiple of 16. The lane of a row that ends idles until fewer will do; then the lanes close up.
+Where nothing waits to be admitted, a loop's rows become lanes, in the order of their groups, filled up to one tile of 8
+or to tiles of 16. The lane of a row that ends idles until fewer will do; then the lanes close up.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from charter.model.few_rows import TILES
+from charter.model.few_rows import TILES, in_tiles
 from charter.model.fused import FusedForward, Joined
 from charter.model.lanes import LANES, kernels
 from charter.model.native import serves
@@ -35,13 +35,13 @@ class Lanes:
         beyond = -cache.prompt_keys[0].shape[2] % LANES
         order = torch.tensor(_filled_up(slots))
         self._prompts: list[list[Tensor]] = []
-        self._own: list[Tensor] = []  # of each layer: cells `[T, 2 · Hkv · D, M]`, keys before values
+        self._own: list[Tensor] = []  # of each layer: cells `[tiles, T, 2 · Hkv · D, lanes]`, keys before values
         while cache.own_keys:  # layer by layer, so that little is there twice
             prompts = cache.prompt_keys.pop(0), cache.prompt_values.pop(0)
             self._prompts.append([(pad(x, (0, 0, 0, beyond)) if beyond else x).contiguous() for x in prompts])
             own = cache.own_keys.pop(0), cache.own_values.pop(0)
             cells = [x[order, :, : self._step].permute(2, 1, 3, 0).flatten(1, 2) for x in own]
-            self._own.append(torch.cat(cells, dim=1))
+            self._own.append(_parted(torch.cat(cells, dim=1)))
         like, width, inner = fused.last.weight, len(fused.last.weight), fused.joined[0][3].weight.shape[1]
         self._sizes = {
             "x": width, "n": width, "projected": len(fused.joined[0][0].weight), "seen": fused.heads * fused.head_dim,
@@ -58,44 +58,53 @@ class Lanes:
         self._reserve(self._step + 1)
         run, room = kernels(), self._room
         heads, kv_heads, size = fused.heads, fused.kv_heads, fused.head_dim
-        width, lanes = room["x"].shape
+        tiles, width, lanes = room["x"].shape
         self._tokens[self._lane_of] = torch.tensor(tokens)
         x = fused.embed[self._tokens]
-        room["x"].copy_(x.T)
+        room["x"].copy_(in_tiles(x, lanes))
         for name, angle in zip(("cos", "sin"), fused.angles(x, self._begin + self._step), strict=True):
-            room[name].copy_(angle[:, 0].T)
-        at = {name: tensor.data_ptr() for name, tensor in room.items()}
+            room[name].copy_(in_tiles(angle[:, 0], lanes))
+        at, each = self._at, self._each
 
         def norm(weight: Tensor) -> None:
-            run["norm"](at["x"], weight.data_ptr(), at["norm"], at["n"], width, lanes)
+            for of in each:
+                run["norm"](of["x"], weight.data_ptr(), at["norm"], of["n"], width, lanes)
 
         def product(linear: Joined, x: str, y: str, *, name: str = "plain") -> None:
             (outputs, inner), bias = linear.weight.shape, linear.bias
-            tile = min(lanes, max(TILES))
-            place = 0 if bias is None else bias.data_ptr()
-            run[f"{name}_{tile}"](at[x], linear.weight.data_ptr(), place, at[y], inner, lanes, outputs, outputs)
+            places = at[x], linear.weight.data_ptr(), 0 if bias is None else bias.data_ptr(), at[y]
+            whole = outputs - outputs % TILES[lanes]
+            run[f"{name}_{lanes}"](*places, inner, tiles * lanes, outputs, 0, whole)
+            if whole < outputs:
+                run[f"{name}_{lanes}_rest"](*places, inner, tiles * lanes, outputs, whole, outputs)
 
         for layer, joined, own, prompts in zip(fused.layers, fused.joined, self._own, self._prompts, strict=True):
             projections, out, gate_up, down = joined
             norm(layer.before_attention.weight)
             product(projections, "n", "projected", name="plain" if projections.bias is None else "biased")
-            run["rotation"](
-                at["projected"], at["cos"], at["sin"], own[self._step].data_ptr(),
-                heads + kv_heads, size // 2, lanes, heads * size, (heads + 2 * kv_heads) * size,
-            )  # fmt: skip
-            run["attention"](
-                at["projected"], own.data_ptr(), *(x.data_ptr() for x in prompts), at["scores"], at["seen"],
-                at["blocks"], at["segments"], at["masks"], at["scale"],
-                heads, heads // kv_heads, size, lanes, prompts[0].shape[2], self._step + 1,
-            )  # fmt: skip
+            cells, apart = own.data_ptr(), own.element_size() * own.stride(0)
+            cell = own.element_size() * own.stride(1) * self._step
+            keys, values = (x.data_ptr() for x in prompts)
+            for tile, of in enumerate(each):
+                mine = cells + tile * apart
+                run["rotation"](
+                    of["projected"], of["cos"], of["sin"], mine + cell,
+                    heads + kv_heads, size // 2, lanes, heads * size, (heads + 2 * kv_heads) * size,
+                )  # fmt: skip
+                run["attention"](
+                    of["projected"], mine, keys, values, at["scores"], of["seen"],
+                    of["blocks"], at["segments"], at["masks"], at["scale"],
+                    heads, heads // kv_heads, size, lanes, prompts[0].shape[2], self._step + 1,
+                )  # fmt: skip
             product(out, "seen", "x", name="added")
             norm(layer.before_mlp.weight)
             product(gate_up, "n", "inner")
-            run["gated"](at["inner"], at["gated"], room["gated"].numel())
+            for of in each:
+                run["gated"](of["inner"], of["gated"], lanes * self._sizes["gated"])
             product(down, "gated", "x", name="added")
         self._step += 1
         norm(fused.last.weight)
-        return room["n"].T[self._lane_of]
+        return room["n"].transpose(1, 2).flatten(0, 1)[self._lane_of]
 
     def keep(self, still: Sequence[int]) -> None:
         """Go on with these of the rows."""
@@ -104,7 +113,8 @@ class Lanes:
         if lanes and len(_filled_up(lanes)) < len(self._groups):
             order = torch.tensor(_filled_up(lanes))
             for layer, own in enumerate(self._own):
-                self._own[layer] = own.index_select(2, order)
+                side_by_side = own.permute(1, 2, 0, 3).flatten(2)
+                self._own[layer] = _parted(side_by_side.index_select(2, order))
             self._arrange([self._groups[lane] for lane in lanes])
 
     def _arrange(self, groups: Sequence[int]) -> None:
@@ -122,20 +132,26 @@ class Lanes:
             masks += [[float(group == own) for own in block] for group in inside]
             blocks.append(len(segments))
             longest = max(longest, sum(-(-length // LANES) * LANES for length in lengths))
-        like = self._constants["norm"]
+        like, lanes = self._constants["norm"], _tile(len(self._groups))
+        tiles = len(self._groups) // lanes
         self._room = self._constants | {
             "scores": like.new_empty(longest + self._most, LANES),
             "blocks": torch.tensor(blocks),
             "segments": torch.tensor(segments),
             "masks": like.new_tensor(masks),
-            **{name: like.new_empty(size, len(self._groups)) for name, size in self._sizes.items()},
+            **{name: like.new_empty(tiles, size, lanes) for name, size in self._sizes.items()},
         }
+        self._at = {name: tensor.data_ptr() for name, tensor in self._room.items()}
+        apart = {name: like.element_size() * lanes * size for name, size in self._sizes.items()}
+        apart["blocks"] = self._room["blocks"].element_size() * lanes // LANES
+        self._each = [{name: self._at[name] + tile * step for name, step in apart.items()} for tile in range(tiles)]
+        """Addresses of what each tile has for itself."""
 
     def _reserve(self, cells: int) -> None:
         """Make room for so many own tokens: at least twice the room there was."""
         if cells > self._most:
             raise ValueError(f"there is room for {self._most} own tokens, and number {cells} came")
-        had = len(self._own[0])
+        had = self._own[0].shape[1]
         if cells > had:
             extra = max(cells, min(2 * had, self._most), min(_FIRST_CELLS, self._most)) - had
             for layer, own in enumerate(self._own):
@@ -173,5 +189,14 @@ def fit_for_lanes(fused: FusedForward, cache: GroupCache, most: int) -> bool:
 
 def _filled_up(numbers: Sequence[int]) -> list[int]:
     """Up to a whole number of a product's tiles, with the last one."""
-    tile = min(tile for tile in TILES if len(numbers) <= tile or tile == max(TILES))
-    return [*numbers, *[numbers[-1]] * (-len(numbers) % tile)]
+    return [*numbers, *[numbers[-1]] * (-len(numbers) % _tile(len(numbers)))]
+
+
+def _tile(rows: int) -> int:
+    """Lanes of the tiles that so many rows fill."""
+    return min(tile for tile in TILES if rows <= tile or tile == max(TILES))
+
+
+def _parted(cells: Tensor) -> Tensor:
+    """`[T, W, M]` → `[tiles, T, W, lanes]`."""
+    return cells.unflatten(2, (-1, _tile(cells.shape[2]))).permute(2, 0, 1, 3).contiguous()
