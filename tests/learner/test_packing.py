@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -40,7 +42,7 @@ def test_the_tokens_with_loss_by_hand() -> None:
     assert micro.places.tolist() == [1, 2, 4, 8, 13, 14]
     assert [chr(t) for t in micro.targets.tolist()] == ["b", "c", "d", "e", "h", "i"]
     # each is predicted from the token before it: a, b, the end of its prefix (6, then 9), g, h
-    row = micro.packed.tokens[micro.source].tolist()
+    row = micro.tokens[micro.source].tolist()
     assert row == [ord("a"), ord("b"), 6, 9, ord("g"), ord("h")]
 
 
@@ -71,10 +73,11 @@ def test_cuda_is_sent_pinned_memory_and_not_waited_for(monkeypatch: pytest.Monke
     assert asked == [(("cpu",), {})]
 
 
-class ReadBack(TorchDispatchMode):
-    """Notes every operation whose result the host must see: on CUDA it would wait there for all work before."""
+WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "masked_scatter_backward", "equal", "allclose", "unique")
 
-    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "masked_scatter_backward", "equal", "unique")
+
+class ReadBack(TorchDispatchMode):
+    """Notes operations whose result the host must see: on CUDA it would wait there for all work before."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,19 +88,47 @@ class ReadBack(TorchDispatchMode):
         by_mask = name in ("index", "index_put", "index_put_") and any(
             isinstance(index, Tensor) and index.dtype == torch.bool for index in args[1]
         )
-        if by_mask or name.strip("_").startswith(tuple(word.strip("_") for word in self.WAITING)):
+        if by_mask or name.strip("_").startswith(tuple(word.strip("_") for word in WAITING)):
             self.seen.append(name)
         return func(*args, **(kwargs or {}))
 
 
+@pytest.fixture
+def moved(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What Charter's own code moves between host and device, but by `send`."""
+    seen: list[str] = []
+
+    def noted(name: str, moves: Callable[..., bool], plain: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*words: Any, **named: Any) -> Any:
+            caller = sys._getframe(1).f_globals["__name__"]
+            if caller.startswith("charter.") and caller != "charter.model.sending" and moves(*words, **named):
+                seen.append(f"{name} in {caller}")
+            return plain(*words, **named)
+
+        return call
+
+    def to_device(_: Tensor, *words: Any, **named: Any) -> bool:
+        return any(isinstance(word, torch.device | str) for word in (*words, *named.values()))
+
+    monkeypatch.setattr(
+        torch, "tensor", noted("tensor", lambda *_, device=None, **__: device is not None, torch.tensor)
+    )
+    monkeypatch.setattr(Tensor, "to", noted("to", to_device, Tensor.to))
+    for name in ("cpu", "cuda", "tolist", "numpy"):
+        monkeypatch.setattr(Tensor, name, noted(name, lambda *_, **__: True, getattr(Tensor, name)))
+    return seen
+
+
+@pytest.mark.parametrize("compute", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(
     "grpo", [{}, {"kl_coef": 0.1, "mismatch": "truncate"}, {"loss": "gspo", "aggregation": "sequence"}], ids=str
 )
 def test_a_step_reads_nothing_back_before_its_last_backward(
-    tiny_policy: Any, monkeypatch: pytest.MonkeyPatch, grpo: dict[str, Any]
+    tiny_policy: Any, monkeypatch: pytest.MonkeyPatch, moved: list[str], grpo: dict[str, Any], compute: torch.dtype
 ) -> None:
     """As on CUDA, whose chunks of logits are not told the gradient in advance, and with one forward at a time."""
     policy, reading = tiny_policy("llama"), ReadBack()
+    policy.compute = compute
     monkeypatch.setattr(Judge, "upstream", lambda self, *, critic: None)
     monkeypatch.setattr(local, "abreast", lambda *_: 1)
     monkeypatch.setattr(local, "opens_prefixes", lambda *_, **__: False)
@@ -113,7 +144,12 @@ def test_a_step_reads_nothing_back_before_its_last_backward(
     totals = Totals(tokens=15, sequences=6, completions=6, prompts=3)
     seen: list[list[str]] = []
     pooled = local.Pooled.add
-    monkeypatch.setattr(local.Pooled, "add", lambda self, loss: seen.append(list(reading.seen)) or pooled(self, loss))
+
+    def add(self: Any, loss: Any) -> None:
+        seen.append(reading.seen + moved)
+        pooled(self, loss)
+
+    monkeypatch.setattr(local.Pooled, "add", add)
     objective = GrpoObjective(config=GrpoTable(**grpo), max_new_tokens=4, temperature=1.0)
     with reading:
         learner.step(Batch(trees=trees, totals=totals), objective)

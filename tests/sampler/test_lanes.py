@@ -85,6 +85,27 @@ def test_rows_that_end_leave_the_others_as_they_were(tiny_policy):
 
 
 @pytest.mark.usefixtures("inference")
+def test_several_tiles_close_up_to_fewer(tiny_policy):
+    """Four tiles, then two, then one: rows of every tile stay."""
+    policy = tiny_policy("llama")
+    expected, taken = both(policy, 20, most=40)
+    slots = list(range(60))
+    fused = policy.fused_forward()
+    lanes = Lanes(fused, taken, slots, 40)
+    widths = []
+    for step, left in enumerate([60, 60, 30, 30, 12, 12]):
+        still = [i * len(slots) // left for i in range(left)]
+        lanes.keep(still)
+        slots = [slots[i] for i in still]
+        tokens = read(step, left)
+        torch.testing.assert_close(
+            lanes.hidden(fused, tokens), by_torch(policy, expected, slots, tokens), atol=2e-5, rtol=2e-5
+        )
+        widths.append(len(lanes._groups))
+    assert widths == [64, 64, 32, 32, 16, 16]
+
+
+@pytest.mark.usefixtures("inference")
 def test_a_row_does_not_depend_on_the_others(tiny_policy):
     """Bit by bit, also where its block of lanes has the rows of another prompt in it, or none."""
     policy = tiny_policy("llama")
@@ -97,8 +118,9 @@ def test_a_row_does_not_depend_on_the_others(tiny_policy):
 
 
 @pytest.mark.usefixtures("inference")
+@pytest.mark.parametrize("few", [[], [1, 9, 10]], ids=str)  # all twelve; or of the first and the last group
 @pytest.mark.parametrize(("width", "size", "heads", "kv_heads"), [(24, 16, 3, 1), (40, 24, 2, 2), (64, 8, 8, 2)])
-def test_other_sizes_after_the_cache_was_packed(tiny_policy, width, size, heads, kv_heads):
+def test_other_sizes_after_the_cache_was_packed(tiny_policy, width, size, heads, kv_heads, few):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     policy = tiny_policy("llama")
@@ -114,19 +136,18 @@ def test_other_sizes_after_the_cache_was_packed(tiny_policy, width, size, heads,
     for step in range(3):
         for cache in (expected, taken):
             by_torch(policy, cache, slots, read(step, 12))
-    left = [1, 9, 10]  # of the first and the last group
-    packed = taken.pack(left)
-    assert packed is not None
+    left = few or list(range(12))
+    packed = (taken.pack(left) if few else None) or left
     fused = policy.fused_forward()
     assert fit_for_lanes(fused, taken, 12)
     lanes = Lanes(fused, taken, packed, 12)
     for step in range(3, 12):
-        tokens = read(step, 3)
+        tokens = read(step, len(left))
         torch.testing.assert_close(
             lanes.hidden(fused, tokens), by_torch(policy, expected, left, tokens), atol=2e-5, rtol=2e-5
         )
     with pytest.raises(ValueError, match="room for 12 own tokens, and number 13 came"):
-        lanes.hidden(fused, read(12, 3))
+        lanes.hidden(fused, read(12, len(left)))
 
 
 @pytest.mark.usefixtures("inference")

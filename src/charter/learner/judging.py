@@ -28,12 +28,12 @@ class Forwarded:
 class Judge:
     """An objective and all that it is told of a micro-batch besides the forward.
 
-    old, reference: `[B, T]`; without an old one the forward's own log-probabilities anchor the ratio. group_tokens: of
-    every group of the step. normalizers: aggregation name → the step's one normaliser.
+    micro: what is forwarded. old, reference: `[B, T]`; without an old one the forward's own log-probabilities anchor
+    the ratio. group_tokens: of every group of the step. normalizers: aggregation name → the step's one normaliser.
     """
 
     objective: Objective
-    batch: MicroBatch
+    micro: MicroBatch
     old: Tensor | None
     reference: Tensor | None
     group_tokens: Sequence[int]
@@ -42,12 +42,12 @@ class Judge:
     @property
     def _anchors_itself(self) -> bool:
         """Whether the forward's own log-probabilities are the old ones."""
-        return self.old is None and any(branch.course is None for branch in branches_of(self.batch.pieces))
+        return self.old is None and any(branch.course is None for branch in branches_of(self.micro.pieces))
 
     def rows(self, forwarded: Forwarded) -> TokenRows:
         """What the objective sees."""
-        branches = list(branches_of(self.batch.pieces))
-        groups = [piece.group for piece in self.batch.pieces for _ in piece.tree.branches]
+        branches = list(branches_of(self.micro.pieces))
+        groups = [piece.group for piece in self.micro.pieces for _ in piece.tree.branches]
         like = forwarded.logprobs
         old: Tensor = like.detach() if self.old is None else self.old
         reference = self.reference
@@ -84,19 +84,19 @@ class Judge:
         None for an objective that looks at several tokens at once; and on other devices than a CPU, whose chunks are
         computed faster than an objective is asked. critic: whether it will be told values.
         """
-        mask = self.batch.mask
+        mask = self.micro.mask
         if not self.objective.per_token or mask.device.type != "cpu":
             return None
-        anchored = self.old[mask] if self.old is not None else None
+        anchored = self.old.flatten().index_select(0, self.micro.places) if self.old is not None else None
         known: list[TokenRows] = []
 
         def expected(rows: slice, logprobs: Tensor) -> Tensor:
             with torch.enable_grad():
                 # the other tokens stand at their old log-probability, or at 0: none of them matters to these
-                told = anchored.clone() if anchored is not None else logprobs.new_zeros(len(self.batch.places))
+                told = anchored.clone() if anchored is not None else logprobs.new_zeros(len(self.micro.places))
                 told[rows] = logprobs
                 blank = told.new_zeros(mask.shape)
-                padded = self.batch.padded(told.requires_grad_())
+                padded = self.micro.padded(told.requires_grad_())
                 if not known:  # all but the log-probabilities is the same for every chunk
                     known.append(self.rows(Forwarded(padded, blank, mask, blank if critic else None)))
                 old = padded.detach() if self._anchors_itself else known[0].old_logprobs
@@ -120,5 +120,5 @@ def _required(rows: Sequence[Sequence[float]], forwarded: Forwarded) -> Tensor:
     return torch.where(forwarded.mask, send(out, like.device), 0.0)
 
 
-def _per_row(numbers: Sequence[float | None], like: Tensor) -> Tensor:
+def _per_row(numbers: Sequence[float], like: Tensor) -> Tensor:
     return send(torch.tensor(numbers, dtype=like.dtype), like.device)

@@ -126,7 +126,7 @@ class LocalLearner:
             if first and objective.needs_reference:
                 reference[i] = self._under_reference(micro, objective.temperature, reader)
             judge = Judge(
-                objective=objective, batch=micro, old=old.get(i), reference=reference.get(i),
+                objective=objective, micro=micro, old=old.get(i), reference=reference.get(i),
                 group_tokens=group_tokens, normalizers=normalizers,
             )  # fmt: skip
             forwarded = self._forward(self.policy, micro, objective.temperature, reader, judge=judge)
@@ -184,7 +184,7 @@ class LocalLearner:
         """Forward and backward of a micro-batch, of policy and critic."""
         micro = MicroBatch.of(pieces, self.policy.device)
         judge = Judge(
-            objective=objective, batch=micro, old=None, reference=None,
+            objective=objective, micro=micro, old=None, reference=None,
             group_tokens=group_tokens, normalizers=normalizers,
         )  # fmt: skip
         forwarded = self._forward(self.policy, micro, objective.temperature, reader, critic=self._critic, judge=judge)
@@ -219,14 +219,14 @@ class LocalLearner:
         logprobs: list[list[list[float]]] = [[] for _ in trees]
         values: list[list[list[float]]] = [[] for _ in trees]
         with torch.no_grad():
-            told = [
-                (micro.pieces, self._forward(self.policy, micro, temperature, reader, critic=self._critic))
-                for micro, reader in self._read(trees)
-            ]
-        for pieces, one in told:
-            assert one.values is not None
-            _distribute(logprobs, pieces, one.logprobs)
-            _distribute(values, pieces, one.values)
+            told: list[tuple[Sequence[Piece], Tensor, Tensor]] = []
+            for micro, reader in self._read(trees):
+                one = self._forward(self.policy, micro, temperature, reader, critic=self._critic)
+                assert one.values is not None
+                told.append((micro.pieces, one.logprobs, one.values))
+        for pieces, *numbers in told:
+            for rows, padded in zip((logprobs, values), numbers, strict=True):
+                _distribute(rows, pieces, padded)
         return logprobs, values
 
     def reference_logprobs(self, trees: Sequence[Tree], temperature: float) -> list[list[list[float]]]:

@@ -19,6 +19,7 @@ from charter.learner.packing import MicroBatch
 from charter.model.attention import AttentionSpec
 from charter.model.load import Policy
 from charter.model.prefix import TreeLayout, TreeSpan
+from charter.model.sending import send
 
 
 class OpenPrefix:
@@ -26,7 +27,7 @@ class OpenPrefix:
 
     def __init__(self, policy: Policy, prefix: Sequence[int]) -> None:
         self._policy, self._width = policy, len(prefix)
-        tokens = torch.tensor(prefix, dtype=torch.long, device=policy.device)
+        tokens = send(torch.tensor(prefix, dtype=torch.long), policy.device)
         keeping = _Keeping(len(prefix), policy.device)
         with policy.arithmetic():
             hidden = policy.hidden(tokens, torch.arange(len(prefix), device=policy.device), keeping)
@@ -35,16 +36,15 @@ class OpenPrefix:
         """What the parts' gradients are added to: keys and values `[Hkv, P, D]` of every layer, the last state."""
         self._seen = dict(zip(keeping.seen, zip(self.leaves[0:-1:2], self.leaves[1:-1:2], strict=True), strict=True))
 
-    def predicting(self, batch: MicroBatch) -> Tensor:
+    def predicting(self, micro: MicroBatch) -> Tensor:
         """The states `[N, D]` that predict the tokens with loss, of branches of a tree with this prefix."""
-        packed = batch.packed
-        (span,) = packed.spans
+        (span,) = micro.spans
         hidden = self.leaves[-1]
         if any(span.branches):
-            after = _After(span, self._seen, packed.tokens.device)
-            tokens, positions = packed.tokens[self._width :], packed.positions[self._width :]
+            after = _After(span, self._seen, micro.tokens.device)
+            tokens, positions = micro.tokens[self._width :], micro.positions[self._width :]
             hidden = torch.cat([hidden, self._policy.hidden(tokens, positions, after)])
-        return hidden.index_select(0, batch.source - (self._width - 1))
+        return hidden.index_select(0, micro.source - (self._width - 1))
 
     def close(self) -> None:
         """Add what the parts' gradients make of the prefix to the weights' gradients, and let everything go."""

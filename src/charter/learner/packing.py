@@ -1,7 +1,8 @@
 """A micro-batch as the device gets it.
 
 All of it is laid out on the host and sent without waiting (`charter.model.sending`), and the learner reads nothing back
-before the last backward. So on CUDA the host prepares a micro-batch while the device still works on those before it.
+before the last backward. So on CUDA the host prepares a micro-batch while the device still works on those before it, if
+the objective does not look at numbers on the device either (docs/performance.md names those that do).
 """
 
 from __future__ import annotations
@@ -13,21 +14,25 @@ import torch
 from torch import Tensor
 
 from charter.learner.plan import Piece
-from charter.model.prefix import PackedTrees
+from charter.model.attention import Layout
+from charter.model.prefix import PackedTrees, TreeSpan, tree_layout
 from charter.model.sending import send
 from charter.types import Branch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MicroBatch:
-    """Pieces of trees, packed, and their N tokens with loss, branch after branch.
+    """Pieces of trees in one packed row, and their N tokens with loss, branch after branch.
 
+    tokens, positions: `[T]`, the row (`charter.model.prefix`). spans: one per tree.
     mask: bool `[B, L]`, which of the padded branch tokens have loss. places: `[N]`, where these lie in the flattened
-    `[B, L]`. source: `[N]`, the packed row's states that predict them. targets: `[N]`, the tokens.
+    `[B, L]`. source: `[N]`, the row's states that predict them. targets: `[N]`, the tokens.
     """
 
     pieces: Sequence[Piece]
-    packed: PackedTrees
+    tokens: Tensor
+    positions: Tensor
+    spans: tuple[TreeSpan, ...]
     mask: Tensor
     places: Tensor
     source: Tensor
@@ -48,12 +53,18 @@ class MicroBatch:
         mask = torch.zeros(packed.present.numel(), dtype=torch.bool).index_fill_(0, places, 1)
         return cls(
             pieces=pieces,
-            packed=packed.to(device),
+            tokens=send(packed.tokens, device),
+            positions=send(packed.positions, device),
+            spans=packed.spans,
             mask=send(mask.view_as(packed.present), device),
             places=send(places, device),
             source=send(packed.source.flatten().index_select(0, places), device),
             targets=send(packed.targets.flatten().index_select(0, places), device),
         )
+
+    def layout(self) -> Layout:
+        """Which token of the row sees which."""
+        return tree_layout(self.spans, self.tokens.device)
 
     def padded(self, x: Tensor) -> Tensor:
         """Numbers of the tokens with loss, `[N]` → `[B, L]`, 0 elsewhere."""

@@ -21,7 +21,7 @@ class Reader(Protocol):
         """Read what the micro-batches share under this model; returns the leaves that their backwards add to."""
         ...
 
-    def predicting(self, policy: Policy, batch: MicroBatch) -> Tensor:
+    def predicting(self, policy: Policy, micro: MicroBatch) -> Tensor:
         """The states `[N, D]` of this model that predict the tokens with loss."""
         ...
 
@@ -36,11 +36,10 @@ class Whole:
     def open(self, policy: Policy) -> Sequence[Tensor]:
         return ()
 
-    def predicting(self, policy: Policy, batch: MicroBatch) -> Tensor:
-        packed = batch.packed
-        hidden = policy.hidden(packed.tokens, packed.positions, packed.layout())
+    def predicting(self, policy: Policy, micro: MicroBatch) -> Tensor:
+        hidden = policy.hidden(micro.tokens, micro.positions, micro.layout())
         # index_select, whose backward on CPU adds in a fixed order: the prompt's last state is read G times
-        return hidden.index_select(0, batch.source)
+        return hidden.index_select(0, micro.source)
 
     def close(self) -> None:
         pass
@@ -61,8 +60,8 @@ class AfterOpenPrefix:
     def open(self, policy: Policy) -> Sequence[Tensor]:
         return self._under(policy).leaves
 
-    def predicting(self, policy: Policy, batch: MicroBatch) -> Tensor:
-        return self._under(policy).predicting(batch)
+    def predicting(self, policy: Policy, micro: MicroBatch) -> Tensor:
+        return self._under(policy).predicting(micro)
 
     def close(self) -> None:
         for opened in self._read.values():

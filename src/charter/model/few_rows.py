@@ -125,7 +125,7 @@ def multiply(
     step: str | int = 1,
     ahead: str | None = None,
 ) -> None:
-    """totals[j] += Σ_k x[k · stride] · weights[j][k · step], k below count, a multiple of 8.
+    """totals[j] += Σ_k x[k · stride] · weights[j][k · step], k below count, a multiple of UNROLL.
 
     x: place of vectors. weights: places of single numbers, broadcast. ahead: how far behind each weight those lie that
     are wanted next, to be fetched meanwhile.

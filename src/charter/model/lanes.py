@@ -1,7 +1,7 @@
 """A decoding step of a Llama-shaped model by kernels, from the embedding to the last norm, on one core of a CPU.
 
 Rows are the lanes of vectors throughout: what torch holds as `[M, K]` lies here as columns, `[K, M]`, so that norms,
-rotations, softmaxes and products need no transposing in between and a layer is nine calls. In torch a layer is some
+rotations, softmaxes and products need no transposing in between and a layer is nine kernels. In torch a layer is some
 forty operations, and at 16 rows they took a third of the time (docs/performance.md).
 
 More rows than a product's tile has are several such columns, one behind the other: `[tiles, K, M]`. A product takes
@@ -18,11 +18,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-from charter.model.few_rows import TILES, Begin, multiply, product
+from charter.model.few_rows import TILES, UNROLL, Begin, multiply, product
 from charter.model.native import Kernel, compiled, once, vector
 
 LANES = 8
 """Rows that all kernels but the products take at once."""
+assert LANES % UNROLL == 0  # sums over sizes that are multiples of LANES go by so many terms
 
 
 def norm() -> Kernel:
@@ -181,7 +182,8 @@ def attention() -> Kernel:
 @once
 def kernels() -> dict[str, Callable[..., None]]:
     """All of them by name. Products y `[M / lanes, N, lanes]` = W x, with a bias, or added to what y was: each as
-    {name}_{lanes}, and as {name}_{lanes}_rest for the outputs that are no whole tile, by smaller ones."""
+    {name}_{lanes}, and as {name}_{lanes}_rest, by smaller tiles, where whole ones need not fill the outputs. All sizes
+    are multiples of LANES (`charter.sampler.lanes.fit_for_lanes`)."""
     begins: dict[str, Begin] = {
         "plain": lambda k, n, m, lanes: "zeroinitializer",
         "biased": lambda k, n, m, lanes: k.broadcast(k.load(k.at("%bias", n)), lanes),

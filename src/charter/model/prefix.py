@@ -14,7 +14,7 @@ Not here: what is computed from the hidden states (`charter.model.logprobs`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -94,30 +94,22 @@ class PackedTrees:
             target[i, : len(targets)] = torch.tensor(targets, dtype=torch.long)
             present[i, : len(targets)] = True
         return cls(
-            tokens=torch.tensor(tokens, dtype=torch.long),
-            positions=torch.tensor(positions, dtype=torch.long),
+            tokens=send(torch.tensor(tokens, dtype=torch.long), device),
+            positions=send(torch.tensor(positions, dtype=torch.long), device),
             spans=tuple(spans),
-            source=source,
-            targets=target,
-            present=present,
-        ).to(device)
-
-    def to(self, device: torch.device | str) -> PackedTrees:
-        """The same row on a device; the host does not wait (`charter.model.sending`)."""
-        return replace(
-            self,
-            tokens=send(self.tokens, device),
-            positions=send(self.positions, device),
-            source=send(self.source, device),
-            targets=send(self.targets, device),
-            present=send(self.present, device),
+            source=send(source, device),
+            targets=send(target, device),
+            present=send(present, device),
         )
 
     def layout(self) -> Layout:
-        """Which token sees which: each its own branch and its tree's prefix."""
-        device = self.tokens.device
-        plain = partial(TreeLayout, self.spans, device)
-        return flex.FlexLayout(self.spans, device, plain) if flex.serves(device) else plain()
+        return tree_layout(self.spans, self.tokens.device)
+
+
+def tree_layout(spans: Sequence[TreeSpan], device: torch.device) -> Layout:
+    """Which token of a packed row sees which: each its own branch and its tree's prefix."""
+    plain = partial(TreeLayout, spans, device)
+    return flex.FlexLayout(spans, device, plain) if flex.serves(device) else plain()
 
 
 class TreeLayout:

@@ -40,8 +40,8 @@ class Lanes:
             prompts = cache.prompt_keys.pop(0), cache.prompt_values.pop(0)
             self._prompts.append([(pad(x, (0, 0, 0, beyond)) if beyond else x).contiguous() for x in prompts])
             own = cache.own_keys.pop(0), cache.own_values.pop(0)
-            cells = [x[order, :, : self._step].permute(2, 1, 3, 0).flatten(1, 2) for x in own]
-            self._own.append(_parted(torch.cat(cells, dim=1)))
+            cells = [x[order, :, : self._step].transpose(1, 2).flatten(2) for x in own]
+            self._own.append(_parted(torch.cat(cells, dim=2)))
         like, width, inner = fused.last.weight, len(fused.last.weight), fused.joined[0][3].weight.shape[1]
         self._sizes = {
             "x": width, "n": width, "projected": len(fused.joined[0][0].weight), "seen": fused.heads * fused.head_dim,
@@ -112,9 +112,9 @@ class Lanes:
         lanes: list[int] = self._lane_of.tolist()
         if lanes and len(_filled_up(lanes)) < len(self._groups):
             order = torch.tensor(_filled_up(lanes))
+            tile, lane = order // _tile(len(self._groups)), order % _tile(len(self._groups))
             for layer, own in enumerate(self._own):
-                side_by_side = own.permute(1, 2, 0, 3).flatten(2)
-                self._own[layer] = _parted(side_by_side.index_select(2, order))
+                self._own[layer] = _parted(own[tile, :, :, lane])
             self._arrange([self._groups[lane] for lane in lanes])
 
     def _arrange(self, groups: Sequence[int]) -> None:
@@ -198,5 +198,5 @@ def _tile(rows: int) -> int:
 
 
 def _parted(cells: Tensor) -> Tensor:
-    """`[T, W, M]` → `[tiles, T, W, lanes]`."""
-    return cells.unflatten(2, (-1, _tile(cells.shape[2]))).permute(2, 0, 1, 3).contiguous()
+    """`[M, T, W]` → `[tiles, T, W, lanes]`."""
+    return cells.unflatten(0, (-1, _tile(len(cells)))).permute(0, 2, 3, 1).contiguous()
