@@ -2,10 +2,10 @@
 
     python benchmarks/performance_page.py [--page docs/performance.md] [--check]
 
-Reads benchmarks/results/{step_S,step_S_int8,step_S_default,…,sample,learn,memory,scaling,roofline,curves}.json, writes
-docs/images/performance_*.svg and puts the targets and tables with *achieved / limit* between
-`<!-- results: begin -->` and `<!-- results: end -->`; what was not stored is left out. --check changes nothing and
-fails where the page is not what the results say.
+Reads benchmarks/results/{step_S,step_S_int8,step_S_default,…,sample,sample_few,learn,memory,scaling,scaling_group,
+roofline,curves}.json, writes docs/images/performance_*.svg and puts the targets and tables with *achieved / limit*
+between `<!-- results: begin -->` and `<!-- results: end -->`; what was not stored is left out. --check changes nothing
+and fails where the page is not what the results say.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ def origin(data: Data) -> str:
                          if name in data["packages"])  # fmt: skip
     state = "" if data["valid"] else f" **Not valid**: {'; '.join(data['disturbed_by'])}."
     where = data.get("device") if data.get("device") not in (None, "cpu") else machine["processor"]
-    return f"{where}, {cores} threads; {packages}; commit {data['revision']}; {data['date'][:10]}.{state}"
+    rounds = f"{count} round{'s' if count > 1 else ''}; " if (count := data.get("rounds")) else ""
+    return f"{where}, {cores} threads; {rounds}{packages}; commit {data['revision']}; {data['date'][:10]}.{state}"
 
 
 def step_part(found: Mapping[str, Data]) -> tuple[str, dict[str, str]]:
@@ -99,7 +101,7 @@ def step_part(found: Mapping[str, Data]) -> tuple[str, dict[str, str]]:
     return join(text), {"step": plot}
 
 
-def sample_part(data: Data) -> tuple[str, dict[str, str]]:
+def sample_part(data: Data, title: str = "Sampling", plot: str = "sample") -> tuple[str, dict[str, str]]:
     rows: list[list[str]] = []
     for cell in data["cells"]:
         for side, one in cell["sides"].items():
@@ -120,11 +122,11 @@ def sample_part(data: Data) -> tuple[str, dict[str, str]]:
             for side in cells[0]["sides"]
         ]  # fmt: skip
         limit = [(c["rows"], c["rows"] * c["tokens"] / c["floor_s"]) for c in cells]
-        plots[f"sample_{prompt}"] = lines(
+        plots[f"{plot}_{prompt}"] = lines(
             [*series, Series(name="limit", points=limit)], width=WIDE, x_label="rows", y_label="tokens/s", log_x=True,
             y_zero=True, dots=True, title=f"Tokens per second by rows, prompts of {prompt} tokens",
         )  # fmt: skip
-    return join(["### Sampling", table(head, rows), origin(data)]), plots
+    return join([f"### {title}", table(head, rows), origin(data)]), plots
 
 
 def learn_part(data: Data) -> tuple[str, dict[str, str]]:
@@ -174,7 +176,7 @@ def memory_part(data: Data) -> tuple[str, dict[str, str]]:
     return join(["### Memory", table(head, rows), origin(data)]), {"memory": plot}
 
 
-def scaling_part(data: Data) -> tuple[str, dict[str, str]]:
+def scaling_part(data: Data, title: str = "Growth", plot: str = "scaling") -> tuple[str, dict[str, str]]:
     rows: list[list[str]] = []
     plots: dict[str, str] = {}
     for name, axis in data["axes"].items():
@@ -193,12 +195,12 @@ def scaling_part(data: Data) -> tuple[str, dict[str, str]]:
             Series(name="least squares", points=[(at, line.a + line.b * at) for at in (x[0], x[-1])]),
             Series(name="limit", points=list(zip(x, step["floor_s"], strict=True))),
         ]  # fmt: skip
-        plots[f"scaling_{name}"] = lines(
+        plots[f"{plot}_{name}"] = lines(
             series, width=WIDE, x_label=name, y_label="seconds of a step", y_zero=True, dots=True,
             title=f"Seconds of a step by {name}",
         )  # fmt: skip
     head = ("x, part", "seconds per x", "95 %", "slope of limit", "of limit at the end", "last doubling (floor's)")
-    return join(["### Growth", table(head, rows), origin(data)]), plots
+    return join([f"### {title}", table(head, rows), origin(data)]), plots
 
 
 def roofline_part(data: Data) -> tuple[str, dict[str, str]]:
@@ -270,7 +272,7 @@ def targets_part(read: Callable[[str], Data | None]) -> str:
             add(f"{name}: of the limit", "≥ 0.5", step["of_limit"], lambda x: x >= 0.5, step)
             if name != "M":
                 add(f"{name}: peak memory against TRL", "≤ 1/3", step["peak_ratio"], lambda x: x <= 1 / 3, step)
-    sample, scaling = read("sample") or {"cells": []}, read("scaling") or {"axes": {}}
+    sample, scaling = read("sample") or {"cells": []}, read("scaling_group") or read("scaling") or {"axes": {}}
     for cell in sample["cells"]:
         if (cell["rows"], cell["tokens"]) != (64, 128):
             continue
@@ -291,9 +293,11 @@ def targets_part(read: Callable[[str], Data | None]) -> str:
 PARTS: Mapping[str, Callable[[Data], tuple[str, dict[str, str]]]] = {
     "roofline": roofline_part,
     "sample": sample_part,
+    "sample_few": partial(sample_part, title="Sampling, few rows", plot="sample_few"),
     "learn": learn_part,
     "memory": memory_part,
     "scaling": scaling_part,
+    "scaling_group": partial(scaling_part, title="Growth with G, more rounds", plot="scaling_more"),
     "curves": curves_part,
 }
 
