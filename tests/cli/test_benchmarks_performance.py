@@ -235,7 +235,7 @@ def test_the_page_is_written_between_its_markers(bench, model, tmp_path, monkeyp
     page_module.main(["--page", str(page)])
     written = page.read_text()
     assert "| S: 4 × 65, 8 × 64 | 20.00 | 50.00 | 0.400 |" in written
-    assert "P, 1 threads; torch 2; commit abc; 2026-01-02." in written
+    assert "P, 1 threads; 1 round; torch 2; commit abc; 2026-01-02." in written
     assert "| S: time of a step against TRL | ≤ 1/3 | 0.400 | **missed** |" in written
     assert "| S: peak memory against TRL | ≤ 1/3 | 0.333 | met |" in written
     assert "old" not in written

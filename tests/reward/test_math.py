@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -157,9 +158,11 @@ def test_hostile_text_is_wrong_in_bounded_time(reward: MathReward, name: str) ->
     )  # 2 s of limit, perhaps a second try; the strict bound is on CPU time, below
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it may meet a gc hook
-def test_no_hostile_text_takes_more_than_its_cpu_time() -> None:
+def test_no_hostile_text_takes_more_than_its_cpu_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """0.3 s of CPU time each: the rule that needs no quiet machine."""
+    # the limit may be reached in a gc hook, where Python drops it and it comes again; pytest's own hook, which takes
+    # long enough to meet that next time, would fail the test for it
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     open_judge({})  # the parser is built before the clock runs, as in a worker
     assert judge_one({"answer": r"\sqrt{2}+x", "text": "0", "cpu_s": 5.0})["value"] == 0.0
     for name, text in HOSTILE.items():
