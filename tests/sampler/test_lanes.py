@@ -63,46 +63,44 @@ def test_the_hidden_states_of_torchs_path(tiny_policy, family, completions, befo
         )
 
 
+def kept(ended: tuple[int, ...]):
+    return lambda rows: [i for i in range(rows) if i not in ended]
+
+
+def spread(left: int):
+    return lambda rows: [i * rows // left for i in range(left)]
+
+
+FEWER_AND_FEWER = [kept(ended) for ended in [(), (0, 9), (), tuple(range(14)), (1,), (0, 1, 2), (0,), ()]]
+
+
 @pytest.mark.usefixtures("inference")
-def test_rows_that_end_leave_the_others_as_they_were(tiny_policy):
+@pytest.mark.parametrize(
+    ("completions", "stays", "widths"),
+    [
+        (8, FEWER_AND_FEWER, [32, 32, 32, 8, 8, 8, 8, 8]),  # 24, 22, 22, 8, 7, 4, 3, 3 rows
+        (20, [spread(left) for left in (60, 60, 30, 30, 12, 12)], [64, 64, 32, 32, 16, 16]),  # rows of every tile stay
+    ],
+    ids=["to one of 8", "tile by tile"],
+)
+def test_rows_that_end_leave_the_others_as_they_were(tiny_policy, completions, stays, widths):
     policy = tiny_policy("llama")
-    expected, taken = both(policy, 8, most=40)
-    slots = list(range(24))
+    expected, taken = both(policy, completions, most=40)
+    slots = list(range(3 * completions))
     fused = policy.fused_forward()
     lanes = Lanes(fused, taken, slots, 40)
-    widths = []
-    for step, ended in enumerate([(), (0, 9), (), tuple(range(14)), (1,), (0, 1, 2), (0,), ()]):
-        still = [i for i in range(len(slots)) if i not in ended]
+    found = []
+    for step, stay in enumerate(stays):
+        still = stay(len(slots))
         lanes.keep(still)
         slots = [slots[i] for i in still]
         tokens = read(step, len(slots))
         torch.testing.assert_close(
             lanes.hidden(fused, tokens), by_torch(policy, expected, slots, tokens), atol=2e-5, rtol=2e-5
         )
-        widths.append(len(lanes._groups))
-    assert widths == [32, 32, 32, 8, 8, 8, 8, 8]  # 24, 22, 22, 8, 7, 4, 3, 3 rows
+        found.append(len(lanes._groups))
+    assert found == widths
     lanes.keep([])
-
-
-@pytest.mark.usefixtures("inference")
-def test_several_tiles_close_up_to_fewer(tiny_policy):
-    """Four tiles, then two, then one: rows of every tile stay."""
-    policy = tiny_policy("llama")
-    expected, taken = both(policy, 20, most=40)
-    slots = list(range(60))
-    fused = policy.fused_forward()
-    lanes = Lanes(fused, taken, slots, 40)
-    widths = []
-    for step, left in enumerate([60, 60, 30, 30, 12, 12]):
-        still = [i * len(slots) // left for i in range(left)]
-        lanes.keep(still)
-        slots = [slots[i] for i in still]
-        tokens = read(step, left)
-        torch.testing.assert_close(
-            lanes.hidden(fused, tokens), by_torch(policy, expected, slots, tokens), atol=2e-5, rtol=2e-5
-        )
-        widths.append(len(lanes._groups))
-    assert widths == [64, 64, 32, 32, 16, 16]
 
 
 @pytest.mark.usefixtures("inference")
